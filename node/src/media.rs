@@ -1,0 +1,322 @@
+//! What this process holds of the stream: the catalogue, the newest segments, their verified chunks.
+//!
+//! Shared by everything that serves bytes: the local gateway, the broadcaster's HTTP server and the
+//! uploads to neighbours. Bounded by a window in time and a limit in bytes; the oldest goes first.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use starling_proto::wire::{Announcement, Catalogue};
+use starling_proto::{ChunkNumber, Epoch, RenditionId, WallTime};
+use tokio::sync::watch;
+
+/// The store. Cheap to share behind an [`Arc`]; no method blocks for longer than a map look-up.
+#[derive(Debug)]
+pub struct Media {
+    held: Mutex<Held>,
+    changed: watch::Sender<u64>,
+    window: Duration,
+    limit_bytes: usize,
+}
+
+/// A segment as players are to see it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Its EXT-X-MEDIA-SEQUENCE number in *our* playlist: rises by one from segment to segment, across epochs.
+    pub position: u64,
+    /// What it consists of.
+    pub announcement: Arc<Announcement>,
+    /// EXT-X-DISCONTINUITY stands before it: the source said so, or the broadcaster was restarted.
+    pub discontinuity: bool,
+    /// EXT-X-DISCONTINUITY-SEQUENCE a playlist beginning with this segment must carry.
+    pub discontinuity_sequence: u64,
+    /// Whether all its chunks are here.
+    pub complete: bool,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    catalogue: Option<(Arc<Catalogue>, Bytes)>,
+    tracks: BTreeMap<RenditionId, Track>,
+    /// position = segment number + base, per epoch, so that all renditions count alike.
+    bases: VecDeque<(Epoch, i128)>,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    segments: VecDeque<Segment>,
+    /// Discontinuities that left the window.
+    discontinuities_gone: u64,
+}
+
+#[derive(Debug)]
+struct Segment {
+    position: u64,
+    announcement: Arc<Announcement>,
+    signed: Bytes,
+    discontinuity: bool,
+    chunks: Vec<Option<Bytes>>,
+}
+
+/// At least this many segments stay, whatever the window says: players need three target durations (RFC 8216bis §6.2.2).
+const SEGMENTS_MIN: usize = 5;
+
+/// Epochs remembered: the current one, and those whose segments may still be listed.
+const EPOCHS_MAX: usize = 4;
+
+impl Media {
+    /// An empty store that keeps the newest `window` of media, and at most about `limit_bytes` of chunks.
+    pub fn new(window: Duration, limit_bytes: usize) -> Self {
+        Self { held: Mutex::default(), changed: watch::Sender::new(0), window, limit_bytes }
+    }
+
+    /// Ticks at every change of catalogue, segments or chunks.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The newest catalogue.
+    pub fn catalogue(&self) -> Option<Arc<Catalogue>> {
+        self.held().catalogue.as_ref().map(|(catalogue, _)| catalogue.clone())
+    }
+
+    /// The newest catalogue as it was signed; empty if there is none or it is our own make.
+    pub fn signed_catalogue(&self) -> Bytes {
+        self.held().catalogue.as_ref().map(|(_, signed)| signed.clone()).unwrap_or_default()
+    }
+
+    /// Takes a (verified) catalogue if it is newer than the one held. `signed` is empty for one made here from
+    /// the origin's playlist, which any signed one replaces.
+    pub fn set_catalogue(&self, catalogue: Arc<Catalogue>, signed: Bytes) -> bool {
+        let mut held = self.held();
+        if let Some((old, _)) = &held.catalogue
+            && (old.epoch, old.version) >= (catalogue.epoch, catalogue.version)
+        {
+            return false;
+        }
+        held.catalogue = Some((catalogue, signed));
+        drop(held);
+        self.tick();
+        true
+    }
+
+    /// Lists a segment. `signed` is the statement to hand on; empty for one made here from the origin's playlist,
+    /// which is never handed on. Returns whether it is new.
+    pub fn announce(&self, announcement: Arc<Announcement>, signed: Bytes) -> bool {
+        let mut held = self.held();
+        let added = held.add(announcement, signed);
+        if added {
+            held.evict(self.window, self.limit_bytes);
+            drop(held);
+            self.tick();
+        }
+        added
+    }
+
+    /// Keeps a verified chunk of an announced segment. Returns whether it was missing.
+    pub fn insert(&self, rendition: RenditionId, epoch: Epoch, number: ChunkNumber, body: Bytes) -> bool {
+        let mut held = self.held();
+        let len = body.len();
+        let Some(slot) = held.slot(rendition, epoch, number) else { return false };
+        if slot.is_some() {
+            return false;
+        }
+        *slot = Some(body);
+        held.bytes += len;
+        held.evict(self.window, self.limit_bytes);
+        drop(held);
+        self.tick();
+        true
+    }
+
+    /// A chunk, if it is here.
+    pub fn chunk(&self, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) -> Option<Bytes> {
+        self.held().slot(rendition, epoch, number)?.clone()
+    }
+
+    /// What a chunk must be, if its segment is announced.
+    pub fn announcement_of(&self, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) -> Option<Arc<Announcement>> {
+        let held = self.held();
+        held.tracks.get(&rendition)?.find(epoch, number).map(|segment| segment.announcement.clone())
+    }
+
+    /// The signed statement of the segment that begins with `number`; empty if there is none to hand on.
+    pub fn statement_beginning(&self, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) -> Bytes {
+        let held = self.held();
+        let segment = held.tracks.get(&rendition).and_then(|track| track.find(epoch, number));
+        segment.filter(|s| s.announcement.first_chunk == number).map(|s| s.signed.clone()).unwrap_or_default()
+    }
+
+    /// The signed statements of a rendition's newest segments, oldest first, at most `count`.
+    pub fn statements(&self, rendition: RenditionId, count: usize) -> Vec<Bytes> {
+        let held = self.held();
+        let Some(track) = held.tracks.get(&rendition) else { return Vec::new() };
+        let skip = track.segments.len().saturating_sub(count);
+        track.segments.iter().skip(skip).map(|s| s.signed.clone()).filter(|s| !s.is_empty()).collect()
+    }
+
+    /// A rendition's segments as players are to see them, oldest first.
+    pub fn listing(&self, rendition: RenditionId) -> Vec<Listed> {
+        let held = self.held();
+        held.tracks.get(&rendition).map(Track::listing).unwrap_or_default()
+    }
+
+    /// One segment of the listing.
+    pub fn listed(&self, rendition: RenditionId, position: u64) -> Option<Listed> {
+        self.listing(rendition).into_iter().find(|listed| listed.position == position)
+    }
+
+    /// Capture time of the newest byte that is ready to play: the end of the newest segment all of whose predecessors
+    /// in the listing are complete, or of its leading chunks.
+    pub fn ready_until(&self, rendition: RenditionId) -> Option<WallTime> {
+        self.held().tracks.get(&rendition)?.ready_until()
+    }
+
+    /// Bytes of chunks held.
+    pub fn bytes(&self) -> usize {
+        self.held().bytes
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // A panic elsewhere can't leave the maps half-changed in a way that matters: every change is one insertion.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tick(&self) {
+        self.changed.send_modify(|n| *n = n.wrapping_add(1));
+    }
+}
+
+impl Held {
+    fn add(&mut self, announcement: Arc<Announcement>, signed: Bytes) -> bool {
+        let track = self.tracks.entry(announcement.rendition).or_default();
+        let known = track.segments.iter_mut().find(|s| s.is(&announcement));
+        if let Some(known) = known {
+            if known.signed.is_empty() && !signed.is_empty() && known.announcement.hashes == announcement.hashes {
+                known.signed = signed;
+                known.announcement = announcement;
+            }
+            return false;
+        }
+        let Some(position) = self.position(&announcement) else { return false };
+        let track = self.tracks.entry(announcement.rendition).or_default();
+        let at = track.segments.partition_point(|s| s.position < position);
+        if track.segments.get(at).is_some_and(|s| s.position == position) {
+            return false;
+        }
+        let restarted = at > 0 && track.segments[at - 1].announcement.epoch != announcement.epoch;
+        let chunks = vec![None; announcement.lengths.len()];
+        let discontinuity = announcement.discontinuity || restarted;
+        track.segments.insert(at, Segment { position, announcement, signed, discontinuity, chunks });
+        true
+    }
+
+    /// Where the segment stands in our own numbering; the first of a new epoch continues after the newest.
+    fn position(&mut self, announcement: &Announcement) -> Option<u64> {
+        let number = i128::from(announcement.segment.0);
+        if let Some((_, base)) = self.bases.iter().find(|(epoch, _)| *epoch == announcement.epoch) {
+            return u64::try_from(number + base).ok();
+        }
+        if self.bases.back().is_some_and(|(newest, _)| *newest > announcement.epoch) {
+            return None;
+        }
+        let newest = self.tracks.values().filter_map(|t| t.segments.back()).map(|s| s.position).max();
+        let position = newest.map_or(announcement.segment.0, |p| p + 1);
+        self.bases.push_back((announcement.epoch, i128::from(position) - number));
+        if self.bases.len() > EPOCHS_MAX {
+            self.bases.pop_front();
+        }
+        Some(position)
+    }
+
+    fn slot(&mut self, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) -> Option<&mut Option<Bytes>> {
+        let track = self.tracks.get_mut(&rendition)?;
+        let segment = track
+            .segments
+            .iter_mut()
+            .find(|s| s.announcement.epoch == epoch && s.announcement.index_of(number).is_some())?;
+        let index = segment.announcement.index_of(number)?;
+        segment.chunks.get_mut(index)
+    }
+
+    fn evict(&mut self, window: Duration, limit_bytes: usize) {
+        for track in self.tracks.values_mut() {
+            while track.oldest_outlived(window) {
+                self.bytes -= track.pop_oldest();
+            }
+        }
+        while self.bytes > limit_bytes {
+            let largest = self.tracks.values_mut().filter(|t| t.segments.len() > 2).max_by_key(|t| t.held_bytes());
+            let Some(track) = largest else { return };
+            self.bytes -= track.pop_oldest();
+        }
+    }
+}
+
+impl Track {
+    fn find(&self, epoch: Epoch, number: ChunkNumber) -> Option<&Segment> {
+        self.segments.iter().find(|s| s.announcement.epoch == epoch && s.announcement.index_of(number).is_some())
+    }
+
+    fn listing(&self) -> Vec<Listed> {
+        let mut discontinuity_sequence = self.discontinuities_gone;
+        let listed = |segment: &Segment| {
+            let listed = Listed {
+                position: segment.position,
+                announcement: segment.announcement.clone(),
+                discontinuity: segment.discontinuity,
+                discontinuity_sequence,
+                complete: segment.is_complete(),
+            };
+            discontinuity_sequence += u64::from(segment.discontinuity);
+            listed
+        };
+        self.segments.iter().map(listed).collect()
+    }
+
+    fn ready_until(&self) -> Option<WallTime> {
+        let newest = self.segments.iter().rev().find(|s| s.chunks.iter().any(Option::is_some))?;
+        let a = &newest.announcement;
+        let leading = newest.chunks.iter().take_while(|c| c.is_some()).count();
+        let share = a.byte_offset(leading) as f64 / a.byte_len().max(1) as f64;
+        Some(a.start + Duration::from_micros((a.duration_us as f64 * share) as u64))
+    }
+
+    fn oldest_outlived(&self, window: Duration) -> bool {
+        let later: Duration = self.segments.iter().skip(1).map(|s| s.announcement.duration()).sum();
+        self.segments.len() > SEGMENTS_MIN && later >= window
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.segments.iter().map(Segment::held_bytes).sum()
+    }
+
+    /// Returns the bytes freed.
+    fn pop_oldest(&mut self) -> usize {
+        let Some(oldest) = self.segments.pop_front() else { return 0 };
+        self.discontinuities_gone += u64::from(oldest.discontinuity);
+        oldest.held_bytes()
+    }
+}
+
+impl Segment {
+    /// The same segment, also when said again in another epoch: after a restart the broadcaster announces what its
+    /// source still lists, under new numbers but the same URI and capture time.
+    fn is(&self, other: &Announcement) -> bool {
+        let a = &self.announcement;
+        let same_name = a.epoch == other.epoch && a.segment == other.segment;
+        let said_again = a.epoch != other.epoch && a.uri == other.uri && a.offset == other.offset && a.start == other.start;
+        same_name || said_again
+    }
+
+    fn is_complete(&self) -> bool {
+        self.chunks.iter().all(Option::is_some)
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.chunks.iter().flatten().map(Bytes::len).sum()
+    }
+}

@@ -1,0 +1,156 @@
+//! Which able peers everybody draws the seeds from, term by term.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::registry::Stream;
+use super::viewer::{Slab, Viewer};
+use super::{Config, Output};
+use crate::id::{PeerId, RequestId, StreamId};
+use crate::time::{Now, Time};
+use crate::wire::{HintResponse, Roster, RosterMember};
+
+/// Younger viewers are left out as long as [`SEASONED_MIN`] older ones exist.
+const SEASONED_AFTER: Duration = Duration::from_secs(5);
+
+/// See [`SEASONED_AFTER`].
+const SEASONED_MIN: usize = 8;
+
+/// Sessions are heavy-tailed, so age foretells what remains (research notes, algorithms §3.4); beyond ten minutes it
+/// tells little more. A guess.
+const AGE_MAX: Duration = Duration::from_secs(600);
+
+/// How much a member of the last roster counts for more than others: seeds that stay are seeds with warm connections.
+/// A guess.
+const INCUMBENT_FACTOR: u64 = 2;
+
+/// A roster that is too small, or lost half its members, is replaced within its term; no sooner than this.
+const EARLY_AFTER: Duration = Duration::from_secs(1);
+
+/// Answers that wait for a stream's first signature. More go out without a roster.
+const HELD_MAX: usize = 64;
+
+/// A stream's current roster and what waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Rosters {
+    pub(super) term: u64,
+    pub(super) members: Vec<PeerId>,
+    signed: Bytes,
+    /// The wall clock's term when the roster was last looked at.
+    clock_term: Option<u64>,
+    looked_at: Time,
+    lost: usize,
+    held: Vec<(RequestId, PeerId, HintResponse)>,
+}
+
+impl Rosters {
+    /// A participant left.
+    pub(super) fn lose(&mut self, peer: PeerId) {
+        self.lost += usize::from(self.members.contains(&peer));
+    }
+
+    /// Sends an answer with the newest signed roster; the very first answers wait for theirs to be signed.
+    pub(super) fn answer(&mut self, id: RequestId, to: PeerId, mut response: HintResponse, out: &mut Vec<Output>) {
+        if self.signed.is_empty() && self.held.len() < HELD_MAX {
+            self.held.push((id, to, response));
+            return;
+        }
+        response.roster = self.signed.clone();
+        out.push(Output::Answer { id, to, response });
+    }
+
+    pub(super) fn signed(&mut self, bytes: Bytes, out: &mut Vec<Output>) {
+        self.signed = bytes;
+        self.release(out);
+    }
+
+    /// Lets go of what waits, signed or not.
+    pub(super) fn release(&mut self, out: &mut Vec<Output>) {
+        for (id, to, mut response) in self.held.drain(..) {
+            response.roster = self.signed.clone();
+            out.push(Output::Answer { id, to, response });
+        }
+    }
+}
+
+/// The roster to be signed now, if it is time for a new one.
+///
+/// Terms are counted by the wall clock, so that several servers turn together, and always rise: a roster replaced within
+/// its term takes the next number.
+pub(super) fn renew(now: Now, config: &Config, id: StreamId, stream: &mut Stream, viewers: &Slab) -> Option<Output> {
+    let clock_term = (now.wall.0.max(0) as u64) / crate::time::micros(config.term).max(1);
+    let rosters = &stream.rosters;
+    let turned = rosters.clock_term != Some(clock_term);
+    let rested = now.mono.since(rosters.looked_at) >= EARLY_AFTER;
+    let small = rosters.members.len() < config.roster_max && stream.able >= (2 * rosters.members.len()).max(1);
+    let broken = 2 * rosters.lost > rosters.members.len();
+    if !(turned || rested && (small || broken)) {
+        return None;
+    }
+    let members = elect(now.mono, config, stream, viewers);
+    let peers: Vec<PeerId> = members.iter().map(|member| member.peer).collect();
+    let rosters = &mut stream.rosters;
+    rosters.clock_term = Some(clock_term);
+    rosters.looked_at = now.mono;
+    rosters.lost = 0;
+    if !turned && peers == rosters.members {
+        return None;
+    }
+    rosters.term = clock_term.max(rosters.term.saturating_add(1));
+    rosters.members = peers;
+    let audience = u32::try_from(stream.index.len()).unwrap_or(u32::MAX);
+    let roster = Roster { issuer: config.issuer, term: rosters.term, members, audience };
+    Some(Output::SignRoster { stream: id, roster })
+}
+
+/// The ablest by upload × age, each region up to its share of the audience first, by rising name.
+fn elect(now: Time, config: &Config, stream: &Stream, viewers: &Slab) -> Vec<RosterMember> {
+    let mut candidates = candidates(now, stream, viewers);
+    candidates.sort_by_key(|(score, viewer)| (Reverse(*score), viewer.peer));
+    let mut quotas = quotas(config, stream, &candidates);
+    let (mut elected, mut others) = (Vec::new(), Vec::new());
+    for (_, viewer) in candidates {
+        let quota = quotas.entry(&viewer.claims.place.region).or_default();
+        if *quota > 0 {
+            *quota -= 1;
+            elected.push(viewer);
+        } else {
+            others.push(viewer);
+        }
+    }
+    let room = config.roster_max.saturating_sub(elected.len());
+    elected.extend(others.into_iter().take(room));
+    elected.truncate(config.roster_max);
+    elected.sort_by_key(|viewer| viewer.peer);
+    elected.iter().map(|v| RosterMember { peer: v.peer, weight: v.claims.ability_kbps().max(1) }).collect()
+}
+
+fn candidates<'a>(now: Time, stream: &Stream, viewers: &'a Slab) -> Vec<(u64, &'a Viewer)> {
+    let everyone = stream.index.regions().flat_map(|(_, region)| region.everyone.iter());
+    let able: Vec<&Viewer> = everyone.filter_map(|handle| viewers.get(handle)).filter(|v| v.is_able()).collect();
+    let seasoned = |viewer: &Viewer| viewer.age(now) >= SEASONED_AFTER;
+    let enough = able.iter().filter(|viewer| seasoned(viewer)).count() >= SEASONED_MIN;
+    let members = &stream.rosters.members;
+    let score = |viewer: &Viewer| {
+        let age = viewer.age(now).min(AGE_MAX).as_secs().max(1);
+        let stays = if members.contains(&viewer.peer) { INCUMBENT_FACTOR } else { 1 };
+        u64::from(viewer.claims.ability_kbps()) * age * stays
+    };
+    able.into_iter().filter(|viewer| !enough || seasoned(viewer)).map(|viewer| (score(viewer), viewer)).collect()
+}
+
+/// How many members each region is sure of: its share of the audience, at least one.
+fn quotas<'a>(config: &Config, stream: &Stream, candidates: &[(u64, &'a Viewer)]) -> BTreeMap<&'a str, usize> {
+    let audience = stream.index.len().max(1);
+    let sizes: BTreeMap<&str, usize> = stream.index.regions().map(|(n, region)| (n, region.everyone.len())).collect();
+    let regions = candidates.iter().map(|(_, viewer)| viewer.claims.place.region.as_str());
+    regions
+        .map(|region| {
+            let share = config.roster_max * sizes.get(region).copied().unwrap_or(0) / audience;
+            (region, share.max(1))
+        })
+        .collect()
+}

@@ -1,0 +1,438 @@
+//! A participant of a stream: viewer or broadcaster. Decides everything, does nothing.
+//!
+//! Feed it an [`Input`] with [`Peer::handle`], carry out the [`Output`]s, and call again at [`Peer::deadline`].
+//! It knows chunks by name, size and state; payloads, hashes and signatures are the shell's.
+//!
+//! | file | sub-protocol |
+//! |---|---|
+//! | `neighbours` | whom we know and whom we are connected to |
+//! | `contact` | first contact, statuses, hints: what keeps `neighbours` true |
+//! | `track`, `window` | one rendition: its segments, its substreams |
+//! | `parents` | pull-ahead: a parent for each substream |
+//! | `repair` | late chunks: other neighbours, then the origin |
+//! | `uploads`, `serve` | whom we serve, in what order, how fast |
+//! | `seeding` | who takes first copies |
+//! | `clock` | the broadcaster's clock |
+
+mod clock;
+mod contact;
+mod io;
+mod neighbours;
+mod parents;
+mod repair;
+mod requests;
+pub mod seeding;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod track;
+mod uploads;
+mod window;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use io::{Input, Outcome, Output};
+
+use crate::config::Config;
+use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, SegmentNumber};
+use crate::rng::Rng;
+use crate::stats::Stats;
+use crate::time::{Now, Time, WallTime};
+use crate::wire::{Announcement, Catalogue, Role};
+use clock::StreamClock;
+use neighbours::Neighbours;
+use requests::{Purpose, Requests};
+use track::Track;
+use uploads::Uploads;
+use window::{Positions, Segment};
+
+/// Renditions followed at once: one picture, one sound, one subtitle, and the next of each while switching.
+const TRACKS_MAX: usize = 8;
+
+/// The machine.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    id: PeerId,
+    config: Config,
+    rng: Rng,
+    clock: StreamClock,
+    catalogue: Option<Arc<Catalogue>>,
+    tracks: Vec<Track>,
+    neighbours: Neighbours,
+    requests: Requests,
+    uploads: Uploads,
+    contact: contact::Contact,
+    roster: Option<Vec<(PeerId, u32)>>,
+    roster_term: u64,
+    audience: u32,
+    origin_took: Duration,
+    stats: Stats,
+}
+
+impl Peer {
+    /// A peer that behaves identically for identical `seed` and inputs.
+    pub fn new(id: PeerId, config: Config, seed: u64) -> Self {
+        let source = config.role == Role::Source;
+        Self {
+            id,
+            rng: Rng::new(seed),
+            clock: if source { StreamClock::exact() } else { StreamClock::assumed() },
+            catalogue: None,
+            tracks: Vec::new(),
+            neighbours: Neighbours::default(),
+            requests: Requests::default(),
+            uploads: Uploads::new(),
+            contact: contact::Contact::default(),
+            roster: None,
+            roster_term: 0,
+            audience: 20,
+            origin_took: config.origin_fetch_assumed,
+            stats: Stats::default(),
+            config,
+        }
+    }
+
+    /// Feeds one input at `now`; what the world must do is appended to `out`.
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Tick => {}
+            Input::Connected { peer } => self.connected(now, peer, out),
+            Input::Disconnected { peer } => self.disconnected(now, peer),
+            Input::Greeted { peer, hello, round_trip } => self.greeted(now, peer, &hello, round_trip, out),
+            Input::StatusTold { peer, status } => self.status_told(now, peer, status),
+            Input::Introduced { infos } => self.introduced(infos),
+            Input::Left { peer } => out.push(Output::Disconnect { peer }),
+            Input::Hinted { response } => self.hinted(now, *response, out),
+            Input::HintsFailed => self.hints_failed(now),
+            Input::RosterHeld { roster } => self.roster_held(&roster, out),
+            Input::CatalogueHeld { catalogue } => self.catalogue_held(now, catalogue, out),
+            Input::Announced { announcement } => self.announced(now, announcement, false),
+            Input::Produced { announcement } => self.announced(now, announcement, true),
+            Input::Followed { rendition } => self.follow(now, rendition, out),
+            Input::Unfollowed { rendition } => self.unfollow(rendition, out),
+            Input::Wanted { rendition, epoch, segment, first } => self.wanted(now, rendition, epoch, segment, first),
+            Input::Requested { from, id, request } => self.requested(now, from, id, &request, out),
+            Input::Cancelled { from, rendition, number } => self.cancelled(from, rendition, number, out),
+            Input::Responded { id, outcome } => self.responded(now, id, &outcome, out),
+            Input::Checked { rendition, epoch, number, from, genuine } => {
+                self.checked(now, rendition, epoch, number, from, genuine, out);
+            }
+            Input::Dropped { rendition, epoch, number } => self.dropped(now, rendition, epoch, number),
+            Input::OriginEnded { id, complete, took } => {
+                if let Some(request) = self.requests.close(id) {
+                    self.origin_ended(now, &request, complete, took);
+                }
+            }
+            Input::UploadSet { enabled } => self.upload_set(now, enabled, out),
+        }
+        self.pull_ahead(now, out);
+        self.repair(now, out);
+        self.send_ready(now, out);
+        self.keep_contact(now, out);
+    }
+
+    /// When to call again with [`Input::Tick`] if nothing else happens.
+    pub fn deadline(&self) -> Time {
+        let source = self.config.role == Role::Source;
+        let pull = if source { Time::NEVER } else { self.pull_deadline().min(self.repair_deadline()) };
+        pull.min(self.uploads.deadline(self.config.park_timeout)).min(self.contact_deadline())
+    }
+
+    /// Counters since the beginning.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Peers we hold a connection to, the broadcaster included.
+    pub fn neighbour_count(&self) -> usize {
+        self.neighbours.iter().count()
+    }
+
+    /// The broadcaster's clock, as far as we can tell.
+    pub fn stream_time(&self, now: Now) -> WallTime {
+        self.clock.now(now)
+    }
+
+    /// Hops from the origin in each substream of the first rendition followed.
+    pub fn depths(&self, now: Time) -> Vec<u8> {
+        self.tracks.first().map(|t| t.depths(now)).unwrap_or_default()
+    }
+
+    /// Who feeds each substream of the first rendition followed.
+    pub fn parents(&self) -> Vec<Option<PeerId>> {
+        self.tracks.first().map(|t| t.substreams.iter().map(|s| s.parent).collect()).unwrap_or_default()
+    }
+
+    /// Substreams we pass on: children over all substreams.
+    pub fn child_count(&self) -> usize {
+        self.uploads.child_count()
+    }
+
+    /// Upload limit in force, bits per second: the person's, or what was measured.
+    pub fn upload_limit_bps(&self) -> Option<u64> {
+        let measured = self.uploads.measured_bps().map(|bps| (bps * self.config.uplink_share) as u64);
+        match (self.config.upload_limit_bps, measured) {
+            (Some(limit), Some(measured)) => Some(limit.min(measured)),
+            (limit, measured) => limit.or(measured),
+        }
+    }
+
+    fn track_index(&self, rendition: RenditionId, epoch: Epoch) -> Option<usize> {
+        self.tracks.iter().position(|t| t.rendition == rendition && t.epoch == epoch)
+    }
+
+    fn catalogue_held(&mut self, now: Now, catalogue: Arc<Catalogue>, out: &mut Vec<Output>) {
+        let newer = self.catalogue.as_ref().is_none_or(|c| (c.epoch, c.version) < (catalogue.epoch, catalogue.version));
+        if !newer {
+            return;
+        }
+        let epoch = catalogue.epoch;
+        let known: Vec<RenditionId> = catalogue.renditions.iter().map(|r| r.id).collect();
+        self.catalogue = Some(catalogue);
+        let stale: Vec<RenditionId> = self.tracks.iter().filter(|t| t.epoch < epoch).map(|t| t.rendition).collect();
+        for rendition in stale {
+            self.restart_track(now, rendition, known.contains(&rendition), out);
+        }
+        if self.config.role == Role::Source {
+            for rendition in known {
+                self.follow(now, rendition, out);
+            }
+        }
+        self.rank_seeds(out);
+    }
+
+    /// The broadcaster began anew: the old numbers mean nothing any more.
+    fn restart_track(&mut self, now: Now, rendition: RenditionId, goes_on: bool, out: &mut Vec<Output>) {
+        self.answer_all_parked(rendition, out);
+        self.tracks.retain(|t| t.rendition != rendition);
+        if goes_on {
+            self.add_track(now, rendition);
+        }
+    }
+
+    fn follow(&mut self, now: Now, rendition: RenditionId, out: &mut Vec<Output>) {
+        if self.tracks.iter().any(|t| t.rendition == rendition) || self.tracks.len() >= TRACKS_MAX {
+            return;
+        }
+        if self.add_track(now, rendition) {
+            out.push(Output::Subscribe { rendition });
+            self.contact.status_due(now.mono, Duration::ZERO);
+            self.rank_seeds(out);
+        }
+    }
+
+    fn add_track(&mut self, now: Now, rendition: RenditionId) -> bool {
+        let Some(catalogue) = &self.catalogue else { return false };
+        let Some(shape) = catalogue.rendition(rendition) else { return false };
+        let joined = self.clock.now(now);
+        self.tracks.push(Track::new(rendition, catalogue.epoch, shape.substreams, shape.target_duration, joined));
+        true
+    }
+
+    fn unfollow(&mut self, rendition: RenditionId, out: &mut Vec<Output>) {
+        let Some(t) = self.tracks.iter().position(|t| t.rendition == rendition) else { return };
+        for s in 0..self.tracks[t].count() {
+            self.abandon(t, s, out);
+        }
+        self.answer_all_parked(rendition, out);
+        self.tracks.remove(t);
+        out.push(Output::Unsubscribe { rendition });
+    }
+
+    fn announced(&mut self, now: Now, announcement: Arc<Announcement>, produced: bool) {
+        let Some(t) = self.track_index(announcement.rendition, announcement.epoch) else { return };
+        let target = Duration::from_micros(self.tracks[t].target_duration_us);
+        let (deadline, origin_at) = self.timers(now.mono, target);
+        let keep = self.config.window;
+        let track = &mut self.tracks[t];
+        let live = announcement.announced >= track.joined;
+        let mut segment = Segment {
+            heard: now.mono,
+            deadline,
+            origin_at,
+            wanted: live,
+            have: Positions::default(),
+            asked: Positions::default(),
+            at_origin: Positions::default(),
+            announcement: announcement.clone(),
+        };
+        for index in 0..announcement.lengths.len() {
+            let number = ChunkNumber(announcement.first_chunk.0 + index as u64);
+            if produced {
+                segment.have.insert(index);
+            } else if track.unchecked.contains(&number) {
+                segment.asked.insert(index);
+            }
+        }
+        track.unchecked.retain(|n| announcement.index_of(*n).is_none());
+        if !track.window.add(segment, keep) {
+            return;
+        }
+        let begin = if live { announcement.first_chunk } else { announcement.end_chunk() };
+        track.from = Some(match track.from {
+            Some(from) if live => from,
+            Some(from) => from.max(begin),
+            None => begin,
+        });
+        track.repair_at = now.mono;
+        if produced {
+            for index in 0..announcement.chunk_count() {
+                self.release(t, ChunkNumber(announcement.first_chunk.0 + index));
+            }
+        }
+    }
+
+    fn wanted(&mut self, now: Now, rendition: RenditionId, epoch: Epoch, number: SegmentNumber, first: bool) {
+        let Some(t) = self.track_index(rendition, epoch) else { return };
+        let target = Duration::from_micros(self.tracks[t].target_duration_us);
+        let (deadline, origin_at) = self.timers(now.mono, target);
+        let track = &mut self.tracks[t];
+        let Some(segment) = track.window.segment_mut(number) else { return };
+        if segment.is_complete() {
+            return;
+        }
+        if !segment.wanted {
+            segment.wanted = true;
+            segment.heard = now.mono;
+            segment.deadline = deadline;
+            segment.origin_at = origin_at;
+        }
+        if first {
+            // The picture waits for this one: no time for anybody but the origin.
+            segment.origin_at = now.mono;
+        }
+        track.repair_at = now.mono;
+    }
+
+    fn responded(&mut self, now: Now, id: crate::RequestId, outcome: &Outcome, out: &mut Vec<Output>) {
+        let Some(request) = self.requests.find(id).cloned() else { return };
+        self.requests.close(id);
+        match (outcome, request.purpose) {
+            (Outcome::Chunk { header, len, spread }, Purpose::Next) => {
+                if !self.fed(now, &request, header, *len, *spread) {
+                    self.ban(now, request.to, "answered with another chunk than was asked for", out);
+                }
+                self.answer_loops(&request, out);
+            }
+            (Outcome::Chunk { header, .. }, Purpose::Get) => {
+                if header.number != Some(request.number) {
+                    self.ban(now, request.to, "answered with another chunk than was asked for", out);
+                }
+            }
+            (Outcome::Without(header), Purpose::Next) => self.unfed(now, &request, header),
+            (Outcome::Without(header), Purpose::Get) => self.unrepaired(now, &request, Some(header)),
+            (Outcome::Failed, Purpose::Next) => {
+                self.refused_by(now, &request, &[]);
+                self.strike(request.to, out);
+            }
+            (Outcome::Failed, Purpose::Get) => {
+                self.unrepaired(now, &request, None);
+                self.strike(request.to, out);
+            }
+            (Outcome::Malformed, Purpose::Next | Purpose::Get) => {
+                self.unrepaired(now, &request, None);
+                self.ban(now, request.to, "sent a malformed answer", out);
+            }
+            (_, Purpose::Origin { .. }) => {}
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // the fields of one input
+    fn checked(
+        &mut self,
+        now: Now,
+        rendition: RenditionId,
+        epoch: Epoch,
+        number: ChunkNumber,
+        from: Option<PeerId>,
+        genuine: bool,
+        out: &mut Vec<Output>,
+    ) {
+        if !genuine {
+            self.stats.rejected_chunks += 1;
+        }
+        if let (Some(peer), false) = (from, genuine) {
+            self.ban(now, peer, "sent bytes the broadcaster did not sign", out);
+        }
+        let Some(t) = self.track_index(rendition, epoch) else { return };
+        let s = self.tracks[t].substream_of(number);
+        let Some((segment, index)) = self.tracks[t].window.find_mut(number) else { return };
+        segment.asked.remove(index);
+        segment.at_origin.remove(index);
+        if !genuine {
+            self.tracks[t].repair_at = now.mono;
+            return;
+        }
+        let len = u64::from(segment.announcement.lengths[index]);
+        let fresh = segment.have.insert(index);
+        self.count_arrival(from, len, fresh);
+        if !fresh {
+            return;
+        }
+        let substream = &mut self.tracks[t].substreams[usize::from(s)];
+        if from.is_none() && substream.rank == Some(0) && substream.parent.is_none() {
+            substream.fed = now.mono;
+        }
+        let repaired = from.filter(|p| substream.parent.is_some_and(|parent| parent != *p));
+        if let Some(peer) = repaired {
+            self.stats.repaired_chunks += 1;
+            self.missed(now, t, s, peer, out);
+        }
+        if from.is_some_and(|p| self.tracks[t].substreams[usize::from(s)].parent != Some(p)) || from.is_none() {
+            self.cancel_if_here(t, number, out);
+        }
+        if let Some(neighbour) = from.and_then(|p| self.neighbours.find_mut(p)) {
+            neighbour.strikes = 0;
+        }
+        self.release(t, number);
+        self.contact.status_changed(now.mono, &self.config);
+    }
+
+    fn dropped(&mut self, now: Now, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) {
+        let Some(t) = self.track_index(rendition, epoch) else { return };
+        let track = &mut self.tracks[t];
+        track.unchecked.retain(|n| *n != number);
+        if let Some((segment, index)) = track.window.find_mut(number) {
+            segment.asked.remove(index);
+            track.repair_at = now.mono;
+        }
+    }
+
+    fn count_arrival(&mut self, from: Option<PeerId>, len: u64, fresh: bool) {
+        match from {
+            None => self.stats.origin_bytes += len,
+            Some(peer) => {
+                self.stats.peer_bytes += len;
+                let neighbour = self.neighbours.find(peer);
+                match neighbour.map(|n| (n.role, n.proximity)) {
+                    Some((Some(Role::Source), _)) => self.stats.source_bytes += len,
+                    Some((_, 0 | 1)) => self.stats.near_bytes += len,
+                    Some(_) | None => {}
+                }
+            }
+        }
+        if !fresh {
+            self.stats.duplicate_chunks += 1;
+            self.stats.duplicate_bytes += len;
+        }
+    }
+
+    fn strike(&mut self, peer: PeerId, out: &mut Vec<Output>) {
+        let Some(neighbour) = self.neighbours.find_mut(peer) else { return };
+        neighbour.strikes = neighbour.strikes.saturating_add(1);
+        if neighbour.strikes >= repair::STRIKES_MAX {
+            tracing::debug!(?peer, "gives no answers, let go");
+            out.push(Output::Disconnect { peer });
+        }
+    }
+
+    fn ban(&mut self, now: Now, peer: PeerId, reason: &'static str, out: &mut Vec<Output>) {
+        if self.neighbours.banned.contains(&peer) {
+            return;
+        }
+        self.neighbours.ban(peer);
+        self.disconnected(now, peer);
+        out.push(Output::Ban { peer, reason });
+    }
+}

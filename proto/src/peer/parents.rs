@@ -1,0 +1,326 @@
+//! Pull-ahead: a parent for every substream, and a request open with it before the chunk exists.
+
+use std::time::Duration;
+
+use crate::id::{ChunkNumber, PeerId};
+use crate::time::{Now, Time};
+use crate::wire::control::Cancel;
+use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, ControlRequest, Feedback, Kind, Role};
+
+use super::io::Output;
+use super::neighbours::Neighbour;
+use super::requests::{InFlight, Purpose};
+use super::{Peer, seeding};
+
+/// How soon to look again when nobody could be a parent.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// Misses that cost a parent its place. One may be chance.
+const MISSES_MAX: u8 = 2;
+/// A candidate must be this much cheaper (in hops) to replace a working parent: hysteresis.
+const IMPROVEMENT_MIN: f64 = 1.2;
+/// A parent stays at least this long before a better one is considered (research notes §3.4: at most one switch in 5 s).
+const STAY_MIN: Duration = Duration::from_secs(5);
+/// What a distance class costs, in hops: a far parent is taken only if a near one is much deeper.
+const PROXIMITY_COST: [f64; 4] = [0.0, 0.0, 2.0, 4.0];
+/// What a full parent costs, in hops: it will probably refuse.
+const FULL_COST: f64 = 3.0;
+/// No chunk may be numbered further beyond what is known than this: some four segments of the largest size.
+const NUMBER_LEAP_MAX: u64 = 1024;
+
+impl Peer {
+    /// Keeps every substream of every track supplied with a parent and an open request.
+    pub(super) fn pull_ahead(&mut self, now: Now, out: &mut Vec<Output>) {
+        if self.config.role == Role::Source {
+            return;
+        }
+        for t in 0..self.tracks.len() {
+            for s in 0..self.tracks[t].substreams.len() {
+                self.supply(now, t, s as u8, out);
+            }
+        }
+    }
+
+    fn supply(&mut self, now: Now, t: usize, s: u8, out: &mut Vec<Output>) {
+        if self.tracks[t].substreams[usize::from(s)].look_at <= now.mono {
+            self.look_for_parent(now, t, s, out);
+        }
+        let track = &self.tracks[t];
+        let substream = &track.substreams[usize::from(s)];
+        let (Some(parent), None) = (substream.parent, substream.in_flight) else { return };
+        let Some(number) = track.next_wanted(s) else { return };
+        let (rendition, epoch) = (track.rendition, track.epoch);
+        let feedback = self.tracks[t].substreams[usize::from(s)].feedback.take();
+        let id =
+            self.requests.open(InFlight { to: parent, rendition, epoch, number, purpose: Purpose::Next, at: now.mono });
+        self.tracks[t].substreams[usize::from(s)].in_flight = Some((id, number));
+        let request = ChunkRequest { kind: Kind::Next, epoch, rendition, number, feedback };
+        out.push(Output::Request { id, to: parent, request });
+    }
+
+    /// Finds a parent for an orphaned substream, or a much better one for a supplied one.
+    fn look_for_parent(&mut self, now: Now, t: usize, s: u8, out: &mut Vec<Output>) {
+        let jitter = self.rng.jitter(self.config.improve_interval);
+        let substream = &self.tracks[t].substreams[usize::from(s)];
+        let current = substream.parent;
+        let settled = current.is_some() && now.mono.since(substream.since) < STAY_MIN;
+        let best = if settled { None } else { self.best_parent(now.mono, t, s) };
+        let current_cost = current.map(|p| self.cost_of(p, t, s).unwrap_or(f64::INFINITY));
+        let take = match (best, current_cost) {
+            (Some((peer, cost)), Some(now_costs)) => Some(peer) != current && cost + IMPROVEMENT_MIN <= now_costs,
+            (found, None) => found.is_some(),
+            (None, Some(_)) => false,
+        };
+        let substream = &mut self.tracks[t].substreams[usize::from(s)];
+        substream.look_at = match (take, current) {
+            (false, None) => now.mono + LOOK_AGAIN,
+            (true, _) | (false, Some(_)) => now.mono + self.config.improve_interval + jitter,
+        };
+        if let (true, Some((peer, cost))) = (take, best) {
+            tracing::debug!(?peer, substream = s, cost, before = ?current, "parent chosen");
+            self.abandon(t, s, out);
+            let substream = &mut self.tracks[t].substreams[usize::from(s)];
+            substream.parent = Some(peer);
+            substream.since = now.mono;
+            self.stats.parent_switches += u64::from(current.is_some());
+        }
+    }
+
+    /// The cheapest parent for a substream and its cost in hops.
+    fn best_parent(&mut self, now: Time, t: usize, s: u8) -> Option<(PeerId, f64)> {
+        let track = &self.tracks[t];
+        let rendition = track.rendition;
+        let serves = self.catalogue.as_ref().is_some_and(|c| c.serves);
+        let seed = track.substreams[usize::from(s)].rank == Some(0);
+        if seed {
+            let willing = |p: &PeerId| self.neighbours.find(*p).is_some_and(|n| !n.refuses(rendition, s, now));
+            if let Some(source) = self.neighbours.source().filter(|_| serves).filter(willing) {
+                return Some((source, -1.0));
+            }
+            if !serves {
+                return None;
+            }
+        }
+        let usable = |n: &&Neighbour| !n.refuses(rendition, s, now) && n.role == Some(Role::Viewer);
+        let noise: u64 = self.rng.next_u64();
+        let viewers = self.neighbours.iter().filter(usable).filter_map(|n| {
+            let jitter = (crate::rng::mix(n.peer.digest() ^ noise) % 1000) as f64 / 2000.0;
+            cost(n, rendition, s).map(|c| (n.peer, c + jitter))
+        });
+        let best = viewers.min_by(|a, b| a.1.total_cmp(&b.1));
+        // The broadcaster is asked only by those who find nobody else: it takes one child per substream and names it to others.
+        let source = self.neighbours.source().filter(|_| serves && best.is_none());
+        best.or_else(|| {
+            source.filter(|p| self.neighbours.find(*p).is_some_and(|n| !n.refuses(rendition, s, now))).map(|p| (p, 0.5))
+        })
+    }
+
+    fn cost_of(&self, parent: PeerId, t: usize, s: u8) -> Option<f64> {
+        let neighbour = self.neighbours.find(parent)?;
+        match neighbour.role {
+            Some(Role::Source) => Some(0.5),
+            Some(Role::Viewer) | None => {
+                let full = neighbour.status.as_ref().is_some_and(|s| s.free_slots == 0);
+                cost(neighbour, self.tracks[t].rendition, s).map(|c| if full { c - FULL_COST } else { c })
+            }
+        }
+    }
+
+    /// Drops the parent of a substream and takes back what is open with it.
+    pub(super) fn abandon(&mut self, t: usize, s: u8, out: &mut Vec<Output>) {
+        let track = &mut self.tracks[t];
+        let substream = &mut track.substreams[usize::from(s)];
+        if let (Some(parent), Some((id, number))) = (substream.parent, substream.in_flight) {
+            self.requests.close(id);
+            if self.neighbours.find(parent).is_some() {
+                let cancel = Some(Cancel { epoch: track.epoch, rendition: track.rendition, number });
+                let request = Box::new(ControlRequest { cancel, ..ControlRequest::none() });
+                out.push(Output::Tell { to: parent, request });
+            }
+        }
+        substream.orphan(Time::ZERO);
+    }
+
+    /// A pull-ahead request was answered with a chunk.
+    pub(super) fn fed(
+        &mut self,
+        now: Now,
+        request: &InFlight,
+        header: &ChunkHeader,
+        len: u32,
+        spread: Duration,
+    ) -> bool {
+        let Some(number) = header.number else { return false };
+        let Some(t) = self.track_index(request.rendition, request.epoch) else { return true };
+        let track = &mut self.tracks[t];
+        let known = track.window.end().map_or(0, |end| end.0).max(request.number.0);
+        let s = track.substream_of(request.number);
+        if number < request.number || track.substream_of(number) != s || number.0 > known + NUMBER_LEAP_MAX {
+            return false;
+        }
+        if track.window.find(number).is_none() && track.unchecked.len() < 64 {
+            track.unchecked.push(number);
+        } else if let Some((segment, index)) = track.window.find_mut(number) {
+            segment.asked.insert(index);
+        }
+        let looped = header.path.contains(&self.id.tag());
+        let step = u64::from(track.count());
+        let substream = &mut track.substreams[usize::from(s)];
+        substream.in_flight = None;
+        substream.cursor = ChunkNumber(number.0 + step);
+        substream.misses = 0;
+        substream.feedback =
+            Some(Feedback { bytes: len, spread_us: u32::try_from(spread.as_micros()).unwrap_or(u32::MAX) });
+        substream.fed = now.mono;
+        if looped {
+            self.refused_by(now, request, &[]);
+        } else {
+            substream.path.clone_from(&header.path);
+            substream.path.truncate(PATH_MAX);
+        }
+        true
+    }
+
+    /// A pull-ahead request was answered without a chunk.
+    pub(super) fn unfed(&mut self, now: Now, request: &InFlight, header: &ChunkHeader) {
+        match header.status {
+            ChunkStatus::Empty | ChunkStatus::Chunk => self.free_request(request),
+            ChunkStatus::Loop | ChunkStatus::Refused | ChunkStatus::Unknown => {
+                self.refused_by(now, request, &header.instead);
+            }
+        }
+    }
+
+    /// The parent won't have us: look elsewhere, first where it pointed.
+    pub(super) fn refused_by(&mut self, now: Now, request: &InFlight, instead: &[PeerId]) {
+        let Some(t) = self.track_index(request.rendition, request.epoch) else { return };
+        let s = self.tracks[t].substream_of(request.number);
+        if let Some(neighbour) = self.neighbours.find_mut(request.to) {
+            neighbour.refused(request.rendition, s, now.mono, &mut self.rng);
+        }
+        let held = self.tracks[t].substreams[usize::from(s)].parent == Some(request.to);
+        if held {
+            self.tracks[t].substreams[usize::from(s)].orphan(Time::ZERO);
+        }
+        let named = instead
+            .iter()
+            .find(|p| self.neighbours.find(**p).is_some_and(|n| !n.refuses(request.rendition, s, now.mono)));
+        let substream = &mut self.tracks[t].substreams[usize::from(s)];
+        if let (true, Some(peer), false) = (held, named, substream.rank == Some(0)) {
+            substream.parent = Some(*peer);
+            substream.since = now.mono;
+            substream.look_at = now.mono + self.config.improve_interval;
+        }
+    }
+
+    fn free_request(&mut self, request: &InFlight) {
+        let Some(t) = self.track_index(request.rendition, request.epoch) else { return };
+        let s = self.tracks[t].substream_of(request.number);
+        let substream = &mut self.tracks[t].substreams[usize::from(s)];
+        if substream.in_flight.is_some_and(|(_, n)| n == request.number) {
+            substream.in_flight = None;
+        }
+    }
+
+    /// Somebody else had a chunk the parent did not bring in time.
+    pub(super) fn missed(&mut self, now: Now, t: usize, s: u8, had_it: PeerId, out: &mut Vec<Output>) {
+        let substream = &mut self.tracks[t].substreams[usize::from(s)];
+        substream.misses += 1;
+        let Some(parent) = substream.parent else { return };
+        if substream.misses < MISSES_MAX || parent == had_it {
+            return;
+        }
+        tracing::debug!(?parent, to = ?had_it, substream = s, "parent late, switching");
+        self.abandon(t, s, out);
+        let rendition = self.tracks[t].rendition;
+        if let Some(neighbour) = self.neighbours.find_mut(parent) {
+            neighbour.refused(rendition, s, now.mono, &mut self.rng);
+        }
+        let substream = &mut self.tracks[t].substreams[usize::from(s)];
+        substream.parent = Some(had_it);
+        substream.since = now.mono;
+        substream.look_at = now.mono + STAY_MIN;
+        self.stats.parent_switches += 1;
+    }
+
+    /// Takes back pull-ahead requests for chunks that came another way meanwhile.
+    pub(super) fn cancel_if_here(&mut self, t: usize, number: ChunkNumber, out: &mut Vec<Output>) {
+        let track = &mut self.tracks[t];
+        let s = track.substream_of(number);
+        let substream = &mut track.substreams[usize::from(s)];
+        let (Some(parent), Some((_, asked))) = (substream.parent, substream.in_flight) else { return };
+        if asked == number {
+            let cancel = Some(Cancel { epoch: track.epoch, rendition: track.rendition, number });
+            out.push(Output::Tell {
+                to: parent,
+                request: Box::new(ControlRequest { cancel, ..ControlRequest::none() }),
+            });
+        }
+    }
+
+    /// A neighbour is gone: its substreams are orphans.
+    pub(super) fn bereave(&mut self, peer: PeerId) {
+        for track in &mut self.tracks {
+            for substream in track.substreams.iter_mut().filter(|s| s.parent == Some(peer)) {
+                substream.orphan(Time::ZERO);
+            }
+        }
+    }
+
+    /// Recomputes our place among the seeds.
+    pub(super) fn rank_seeds(&mut self, out: &mut Vec<Output>) {
+        let fallback: Vec<(PeerId, u32)>;
+        let roster = match &self.roster {
+            Some(roster) if !roster.is_empty() => roster,
+            // Without a roster every viewer draws from those it sees; in a small swarm they see the same.
+            Some(_) | None => {
+                let seen = self.neighbours.iter().filter(|n| n.role == Some(Role::Viewer) && n.uplink_bps() > 0);
+                let weight = |bps: u64| u32::try_from(bps / 1000).unwrap_or(u32::MAX).max(1);
+                let own = (self.id, weight(self.uplink_bps() as u64));
+                let serves = self.catalogue.as_ref().is_some_and(|c| c.serves);
+                let own = (!serves && self.config.upload).then_some(own);
+                fallback = seen.map(|n| (n.peer, weight(n.uplink_bps()))).chain(own).collect();
+                &fallback
+            }
+        };
+        for track in &mut self.tracks {
+            for (s, substream) in track.substreams.iter_mut().enumerate() {
+                substream.rank = seeding::rank(roster, track.rendition, s as u8, self.id);
+            }
+        }
+        let serves = self.catalogue.as_ref().is_some_and(|c| c.serves);
+        let unserved = |t: usize, s: usize, peer: &Self| {
+            let substream = &peer.tracks[t].substreams[s];
+            !serves && substream.rank == Some(0) && substream.parent.is_some()
+        };
+        for t in 0..self.tracks.len() {
+            for s in 0..self.tracks[t].substreams.len() {
+                if unserved(t, s, self) {
+                    self.abandon(t, s as u8, out);
+                }
+            }
+        }
+    }
+
+    pub(super) fn pull_deadline(&self) -> Time {
+        let waiting = |s: &super::track::Substream| {
+            if s.in_flight.is_none() && s.parent.is_some() { Time::NEVER } else { s.look_at }
+        };
+        self.tracks.iter().flat_map(|t| &t.substreams).map(waiting).min().unwrap_or(Time::NEVER)
+    }
+}
+
+/// Longest ancestor path kept or told.
+pub(super) const PATH_MAX: usize = 64;
+
+/// What a viewer would cost as a parent, in hops; `None` if it has no path to the origin.
+fn cost(neighbour: &Neighbour, rendition: crate::RenditionId, substream: u8) -> Option<f64> {
+    let depth = neighbour.depth(rendition, substream)?;
+    let full = neighbour.status.as_ref().is_some_and(|s| s.free_slots == 0);
+    let uploads = neighbour.uplink_bps() > 0;
+    uploads.then(|| {
+        f64::from(depth)
+            + PROXIMITY_COST[usize::from(neighbour.proximity.min(3))]
+            + f64::from(neighbour.strikes)
+            + if full { FULL_COST } else { 0.0 }
+    })
+}

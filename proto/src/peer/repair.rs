@@ -1,0 +1,256 @@
+//! Chunks that pull-ahead did not bring: asked of other neighbours, and near the deadline of the origin.
+
+use std::time::Duration;
+
+use crate::id::{ChunkNumber, PeerId};
+use crate::time::{Now, Time};
+use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Kind, Role};
+
+use super::io::Output;
+use super::neighbours::Neighbour;
+use super::requests::{InFlight, Purpose};
+use super::{Peer, seeding};
+
+/// How often to look while something is missing. Well below the patience, above the cost of a look.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Repairs open with one neighbour at a time: enough to fill one round trip with 128 KiB chunks.
+const OPEN_PER_NEIGHBOUR_MAX: usize = 4;
+/// Repairs open in all (research notes, libp2p §9: 4–8 chunks a neighbour).
+const OPEN_MAX: usize = 24;
+/// A repair that takes longer is asked of somebody else too.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1200);
+/// Fetches from the origin open at once.
+const ORIGIN_OPEN_MAX: usize = 4;
+/// Kept free between the expected end of an origin fetch and the deadline.
+const MARGIN: Duration = Duration::from_millis(150);
+/// When the second in the order of seeds stops waiting for the first, as a share of the target duration.
+const BACKUP_SHARE: f64 = 0.3;
+/// Failures in a row after which a neighbour is let go.
+pub(super) const STRIKES_MAX: u8 = 5;
+/// Chunks with failed attempts remembered.
+const TRIED_MAX: usize = 128;
+
+impl Peer {
+    /// Asks for what is late. Runs on a timer whatever else happens, so that no cycle of waiting peers can form.
+    pub(super) fn repair(&mut self, now: Now, out: &mut Vec<Output>) {
+        if self.config.role == Role::Source {
+            return;
+        }
+        self.expire_repairs(now.mono);
+        for t in 0..self.tracks.len() {
+            if self.tracks[t].repair_at > now.mono {
+                continue;
+            }
+            let missing = self.missing(t);
+            self.tracks[t].repair_at = if missing.is_empty() { Time::NEVER } else { now.mono + LOOK_EVERY };
+            for chunk in missing {
+                if chunk.origin_at <= now.mono {
+                    continue;
+                }
+                if chunk.repair_at <= now.mono {
+                    self.ask_somebody(now, t, chunk.number, out);
+                }
+            }
+            self.ask_origin(now, t, out);
+        }
+    }
+
+    /// Missing chunks of wanted segments, earliest deadline first.
+    fn missing(&self, t: usize) -> Vec<Missing> {
+        let track = &self.tracks[t];
+        let wanted = track.window.segments.iter().filter(|s| s.wanted && !s.is_complete());
+        let chunks = wanted.flat_map(|segment| {
+            segment.open().map(move |(_, number)| {
+                let substream = &track.substreams[usize::from(track.substream_of(number))];
+                let expected = substream.parent.is_some() && substream.cursor <= number;
+                let patience = if expected { self.config.repair_patience } else { Duration::ZERO };
+                let repair_at = segment.heard + patience;
+                Missing { number, repair_at, origin_at: self.origin_at(t, number, segment.origin_at, segment.heard) }
+            })
+        });
+        chunks.take(OPEN_MAX * 4).collect()
+    }
+
+    /// When our timer lets us fetch a chunk from the origin: at once as its seed, a little later as the backup.
+    fn origin_at(&self, t: usize, number: ChunkNumber, timer: Time, heard: Time) -> Time {
+        let track = &self.tracks[t];
+        let serves = self.catalogue.as_ref().is_some_and(|c| c.serves);
+        let served = serves && self.neighbours.source().is_some();
+        match track.substreams[usize::from(track.substream_of(number))].rank {
+            Some(0) if !served => heard,
+            Some(1) if !served => {
+                timer.min(heard + Duration::from_micros(track.target_duration_us).mul_f64(BACKUP_SHARE))
+            }
+            Some(_) | None => timer,
+        }
+    }
+
+    fn ask_somebody(&mut self, now: Now, t: usize, number: ChunkNumber, out: &mut Vec<Output>) {
+        let open = self.requests.count(|r| r.purpose == Purpose::Get);
+        if open >= OPEN_MAX {
+            return;
+        }
+        let Some(holder) = self.holder(t, number) else { return };
+        let track = &mut self.tracks[t];
+        let (rendition, epoch) = (track.rendition, track.epoch);
+        if let Some((segment, index)) = track.window.find_mut(number) {
+            segment.asked.insert(index);
+        }
+        let id =
+            self.requests.open(InFlight { to: holder, rendition, epoch, number, purpose: Purpose::Get, at: now.mono });
+        tracing::debug!(?holder, %number, "repair");
+        let request = ChunkRequest { kind: Kind::Get, epoch, rendition, number, feedback: None };
+        out.push(Output::Request { id, to: holder, request });
+    }
+
+    /// A neighbour that probably has the chunk and was not asked for it yet: near, and with little open.
+    fn holder(&mut self, t: usize, number: ChunkNumber) -> Option<PeerId> {
+        let track = &self.tracks[t];
+        let parent = track.substreams[usize::from(track.substream_of(number))].parent;
+        let tried = |n: &Neighbour| track.tried.contains(&(number, n.peer));
+        let holds = |n: &Neighbour| n.head(track.rendition).is_some_and(|head| head >= number);
+        let likely = |n: &&Neighbour| {
+            n.role == Some(Role::Viewer) && n.uplink_bps() > 0 && Some(n.peer) != parent && !tried(n) && holds(n)
+        };
+        let open = |peer: PeerId| self.requests.count(|r| r.to == peer && r.purpose == Purpose::Get);
+        let noise = self.rng.next_u64();
+        let candidates = self.neighbours.iter().filter(likely).map(|n| (n, open(n.peer)));
+        let best = candidates
+            .filter(|(_, open)| *open < OPEN_PER_NEIGHBOUR_MAX)
+            .min_by_key(|(n, open)| (n.proximity > 1, *open, n.strikes, crate::rng::mix(n.peer.digest() ^ noise)));
+        best.map(|(n, _)| n.peer)
+    }
+
+    /// Fetches runs of chunks whose time has come from the origin.
+    fn ask_origin(&mut self, now: Now, t: usize, out: &mut Vec<Output>) {
+        let mut open = self.requests.count(|r| matches!(r.purpose, Purpose::Origin { .. }));
+        let mut runs = Vec::new();
+        for (at, segment) in
+            self.tracks[t].window.segments.iter().enumerate().filter(|(_, s)| s.wanted && !s.is_complete())
+        {
+            for (_, number) in segment.open() {
+                if self.origin_at(t, number, segment.origin_at, segment.heard) > now.mono {
+                    continue;
+                }
+                match runs.last_mut() {
+                    Some((last_at, _, end)) if *last_at == at && *end == number => *end = ChunkNumber(number.0 + 1),
+                    Some(_) | None if open >= ORIGIN_OPEN_MAX => break,
+                    Some(_) | None => {
+                        open += 1;
+                        runs.push((at, number, ChunkNumber(number.0 + 1)));
+                    }
+                }
+            }
+        }
+        for (at, first, end) in runs {
+            self.fetch_origin(now, t, at, first, end, out);
+        }
+    }
+
+    fn fetch_origin(
+        &mut self,
+        now: Now,
+        t: usize,
+        at: usize,
+        first: ChunkNumber,
+        end: ChunkNumber,
+        out: &mut Vec<Output>,
+    ) {
+        let track = &mut self.tracks[t];
+        let (rendition, epoch) = (track.rendition, track.epoch);
+        let segment = &mut track.window.segments[at];
+        for number in first.0..end.0 {
+            if let Some(index) = segment.announcement.index_of(ChunkNumber(number)) {
+                segment.at_origin.insert(index);
+            }
+        }
+        let announcement = segment.announcement.clone();
+        let purpose = Purpose::Origin { end };
+        let id = self.requests.open(InFlight { to: self.id, rendition, epoch, number: first, purpose, at: now.mono });
+        tracing::debug!(%first, %end, "origin asked");
+        self.stats.origin_fetches += 1;
+        out.push(Output::FetchOrigin { id, announcement, first, end });
+    }
+
+    /// A fetch from the origin ended: what it did not bring is open again.
+    pub(super) fn origin_ended(&mut self, now: Now, request: &InFlight, complete: bool, took: Duration) {
+        let Purpose::Origin { end } = request.purpose else { return };
+        if complete {
+            self.origin_took = self.origin_took.mul_f64(0.8) + took.mul_f64(0.2);
+        }
+        let retry = now.mono + Duration::from_millis(300) + self.rng.jitter(Duration::from_millis(300));
+        let Some(t) = self.track_index(request.rendition, request.epoch) else { return };
+        let track = &mut self.tracks[t];
+        if let Some((segment, _)) = track.window.find_mut(request.number) {
+            for number in request.number.0..end.0 {
+                if let Some(index) = segment.announcement.index_of(ChunkNumber(number)) {
+                    segment.at_origin.remove(index);
+                }
+            }
+            if !complete {
+                segment.origin_at = segment.origin_at.max(retry);
+            }
+        }
+        track.repair_at = now.mono;
+    }
+
+    /// A repair ended without a chunk.
+    pub(super) fn unrepaired(&mut self, now: Now, request: &InFlight, header: Option<&ChunkHeader>) {
+        let failed = header.is_none_or(|h| h.status == ChunkStatus::Refused);
+        if let Some(neighbour) = self.neighbours.find_mut(request.to) {
+            neighbour.strikes = neighbour.strikes.saturating_add(u8::from(failed));
+        }
+        self.reopen(now, request);
+    }
+
+    fn reopen(&mut self, now: Now, request: &InFlight) {
+        let Some(t) = self.track_index(request.rendition, request.epoch) else { return };
+        let track = &mut self.tracks[t];
+        if let Some((segment, index)) = track.window.find_mut(request.number) {
+            segment.asked.remove(index);
+        }
+        track.tried.push((request.number, request.to));
+        if track.tried.len() > TRIED_MAX {
+            track.tried.drain(..TRIED_MAX / 2);
+        }
+        track.repair_at = now.mono;
+    }
+
+    /// Repairs without an answer for too long are asked of somebody else too.
+    fn expire_repairs(&mut self, now: Time) {
+        let slow = |r: &InFlight| r.purpose == Purpose::Get && now.since(r.at) >= ANSWER_WITHIN;
+        let overdue: Vec<_> = self.requests.iter().filter(|(_, r)| slow(r)).map(|(id, _)| *id).collect();
+        for id in overdue {
+            if let Some(request) = self.requests.close(id) {
+                if let Some(neighbour) = self.neighbours.find_mut(request.to) {
+                    neighbour.strikes = neighbour.strikes.saturating_add(1);
+                }
+                self.reopen(Now { mono: now, ..Now::default() }, &request);
+            }
+        }
+    }
+
+    /// When a newly heard segment must be whole, and when our timer lets us fetch it from the origin.
+    pub(super) fn timers(&mut self, heard: Time, target: Duration) -> (Time, Time) {
+        let deadline = heard + target.mul_f64(self.config.deadline_share).max(Duration::from_millis(500));
+        let last = deadline.before(self.origin_took * 2 + MARGIN).max(heard);
+        let spread = last.since(heard).mul_f64(self.config.origin_spread_share);
+        let wait = seeding::staggered(spread, self.audience.max(1), self.rng.unit());
+        (deadline, last.before(spread) + wait)
+    }
+
+    pub(super) fn repair_deadline(&self) -> Time {
+        let slow = self.requests.iter().filter(|(_, r)| r.purpose == Purpose::Get).map(|(_, r)| r.at + ANSWER_WITHIN);
+        let tracks = self.tracks.iter().map(|t| t.repair_at);
+        slow.chain(tracks).min().unwrap_or(Time::NEVER)
+    }
+}
+
+/// A chunk to be repaired.
+struct Missing {
+    number: ChunkNumber,
+    /// When to ask another neighbour.
+    repair_at: Time,
+    /// When to ask the origin.
+    origin_at: Time,
+}

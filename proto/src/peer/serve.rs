@@ -1,0 +1,242 @@
+//! Answering neighbours' requests for chunks.
+
+use crate::id::{ChunkNumber, PeerId, RenditionId, RequestId};
+use crate::time::Now;
+use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Kind, Role};
+
+use super::io::Output;
+use super::parents::PATH_MAX;
+use super::requests::InFlight;
+use super::uploads::{Admission, Child, Limit, Parked, Ready, refusal};
+use super::{Peer, seeding};
+
+/// Peers named in a refusal.
+const INSTEAD_MAX: usize = 3;
+/// Held requests of one neighbour: two for each of 32 substreams would be the most anyone needs; this many is plenty.
+const PARKED_PER_NEIGHBOUR_MAX: usize = 32;
+/// Slots told at most; beyond it the number means nothing.
+const SLOTS_MAX: usize = 512;
+
+impl Peer {
+    pub(super) fn requested(
+        &mut self,
+        now: Now,
+        from: PeerId,
+        id: RequestId,
+        request: &ChunkRequest,
+        out: &mut Vec<Output>,
+    ) {
+        let of = (request.rendition, request.epoch);
+        if let Some(feedback) = &request.feedback {
+            self.uploads.sample(feedback);
+        }
+        let header = match self.track_index(request.rendition, request.epoch) {
+            None => Some(ChunkHeader::without_chunk(ChunkStatus::Unknown)),
+            Some(_) if !self.config.upload => Some(refusal(Vec::new())),
+            Some(t) => match request.kind {
+                Kind::Get => self.serve_now(now, t, from, id, request.number),
+                Kind::Next => self.serve_ahead(now, t, from, id, request.number, out),
+            },
+        };
+        if let Some(header) = header {
+            out.push(Output::Answer { id, header, of });
+        }
+    }
+
+    /// A repair: at once or not at all.
+    fn serve_now(
+        &mut self,
+        now: Now,
+        t: usize,
+        from: PeerId,
+        id: RequestId,
+        number: ChunkNumber,
+    ) -> Option<ChunkHeader> {
+        if !self.tracks[t].window.has(number) {
+            return Some(ChunkHeader::without_chunk(ChunkStatus::Unknown));
+        }
+        if !self.uploads.takes_repair(now.mono, self.uplink_bps()) {
+            return Some(refusal(Vec::new()));
+        }
+        self.enqueue(t, from, id, number);
+        None
+    }
+
+    /// A pull-ahead request: taken on, held, or refused.
+    fn serve_ahead(
+        &mut self,
+        now: Now,
+        t: usize,
+        from: PeerId,
+        id: RequestId,
+        number: ChunkNumber,
+        out: &mut Vec<Output>,
+    ) -> Option<ChunkHeader> {
+        let track = &self.tracks[t];
+        let (rendition, epoch, s) = (track.rendition, track.epoch, track.substream_of(number));
+        if track.substreams[usize::from(s)].path.contains(&from.tag()) {
+            return Some(ChunkHeader::without_chunk(ChunkStatus::Loop));
+        }
+        let uplink_bps = self.neighbours.find(from).map_or(0, super::neighbours::Neighbour::uplink_bps);
+        let child = Child::new(from, rendition, s, uplink_bps, now.mono);
+        let seed = self.roster.as_ref().is_some_and(|r| seeding::rank(r, rendition, s, from) == Some(0));
+        match self.uploads.admit(child, self.limit(t), seed && self.config.role == Role::Source) {
+            Admission::Granted => {}
+            Admission::Replaces(weaker) => self.dismiss(weaker, rendition, s, out),
+            Admission::Refused => {
+                let instead = self.uploads.children_of(rendition, s).filter(|p| *p != from).take(INSTEAD_MAX).collect();
+                return Some(refusal(instead));
+            }
+        }
+        let count = self.tracks[t].count();
+        if let Some(held) = self.tracks[t].window.first_held(number, count) {
+            self.enqueue(t, from, id, held);
+            return None;
+        }
+        let mut of_theirs = 0;
+        self.uploads.unpark(|p| {
+            of_theirs += usize::from(p.from == from);
+            false
+        });
+        let parked = Parked::new(id, from, (rendition, epoch), s, number, now.mono);
+        let held = of_theirs < PARKED_PER_NEIGHBOUR_MAX && self.uploads.park(parked);
+        (!held).then(|| refusal(Vec::new()))
+    }
+
+    /// A stronger child took the place: the weaker one is told at once, and where to go.
+    fn dismiss(&mut self, weaker: PeerId, rendition: RenditionId, s: u8, out: &mut Vec<Output>) {
+        let instead: Vec<PeerId> = self.uploads.children_of(rendition, s).take(INSTEAD_MAX).collect();
+        tracing::debug!(?weaker, substream = s, "child replaced by a stronger one");
+        for parked in self.uploads.unpark(|p| p.from == weaker && p.rendition == rendition && p.substream == s) {
+            answer(&parked, refusal(instead.clone()), out);
+        }
+    }
+
+    fn limit(&self, t: usize) -> Limit {
+        match self.config.role {
+            Role::Source => Limit::CopiesPerSubstream(self.config.source_copies),
+            Role::Viewer => Limit::Slots(self.slots(t)),
+        }
+    }
+
+    /// How many substream children the uplink carries at this track's rate.
+    fn slots(&self, t: usize) -> usize {
+        let track = &self.tracks[t];
+        let Some(rate) = track.window.rate_bps() else { return usize::from(track.count()) };
+        let per_child = (rate / f64::from(track.count())).max(1.0);
+        ((self.uplink_bps() / per_child) as usize).min(SLOTS_MAX)
+    }
+
+    /// Upload we offer, bits per second.
+    pub(super) fn uplink_bps(&self) -> f64 {
+        if !self.config.upload {
+            return 0.0;
+        }
+        let measured = self.uploads.measured_bps().map(|bps| bps * self.config.uplink_share);
+        let own = measured.unwrap_or(self.config.uplink_assumed_bps as f64);
+        self.config.upload_limit_bps.map_or(own, |limit| (limit as f64).min(measured.unwrap_or(limit as f64)))
+    }
+
+    pub(super) fn free_slots(&self) -> u16 {
+        if !self.config.upload || self.config.role == Role::Source {
+            return 0;
+        }
+        let slots = (0..self.tracks.len()).map(|t| self.slots(t)).min().unwrap_or(0);
+        u16::try_from(slots.saturating_sub(self.uploads.child_count())).unwrap_or(u16::MAX)
+    }
+
+    fn enqueue(&mut self, t: usize, to: PeerId, id: RequestId, number: ChunkNumber) {
+        let track = &self.tracks[t];
+        let Some((segment, index)) = track.window.find(number) else { return };
+        let uplink_bps = self.neighbours.find(to).map_or(0, super::neighbours::Neighbour::uplink_bps);
+        self.uploads.enqueue(Ready {
+            id,
+            to,
+            rendition: track.rendition,
+            epoch: track.epoch,
+            substream: track.substream_of(number),
+            number,
+            len: segment.announcement.lengths[index],
+            uplink_bps,
+        });
+    }
+
+    /// A chunk is here: whoever waits for it gets it.
+    pub(super) fn release(&mut self, t: usize, number: ChunkNumber) {
+        let track = &self.tracks[t];
+        let (rendition, epoch, s) = (track.rendition, track.epoch, track.substream_of(number));
+        let waits = |p: &Parked| p.rendition == rendition && p.epoch == epoch && p.substream == s && p.number <= number;
+        for parked in self.uploads.unpark(waits) {
+            self.enqueue(t, parked.from, parked.id, number);
+        }
+    }
+
+    /// Sends what the uplink has room for, and gives held requests back in time.
+    pub(super) fn send_ready(&mut self, now: Now, out: &mut Vec<Output>) {
+        for parked in self.uploads.overdue(now.mono, self.config.park_timeout) {
+            answer(&parked, ChunkHeader::without_chunk(ChunkStatus::Empty), out);
+        }
+        let rate = self.uplink_bps();
+        while let Some(ready) = self.uploads.next_send(now.mono, rate) {
+            let mut header = ChunkHeader::without_chunk(ChunkStatus::Chunk);
+            header.number = Some(ready.number);
+            header.path = self.path_told(ready.rendition, ready.substream);
+            header.free_slots = self.free_slots();
+            self.stats.sent_bytes += u64::from(ready.len);
+            out.push(Output::Answer { id: ready.id, header, of: (ready.rendition, ready.epoch) });
+        }
+    }
+
+    /// Ourselves and our ancestors, nearest first.
+    fn path_told(&self, rendition: RenditionId, substream: u8) -> Vec<u32> {
+        let own = std::iter::once(self.id.tag());
+        let track = self.tracks.iter().find(|t| t.rendition == rendition);
+        let path = track.and_then(|t| t.substreams.get(usize::from(substream))).map(|s| s.path.as_slice());
+        own.chain(path.unwrap_or_default().iter().copied()).take(PATH_MAX).collect()
+    }
+
+    /// Our path changed: held requests of those who are now our ancestors would wait for themselves.
+    pub(super) fn answer_loops(&mut self, request: &InFlight, out: &mut Vec<Output>) {
+        let Some(t) = self.track_index(request.rendition, request.epoch) else { return };
+        let track = &self.tracks[t];
+        let (rendition, s) = (track.rendition, track.substream_of(request.number));
+        let path = &track.substreams[usize::from(s)].path;
+        let looped = |p: &Parked| p.rendition == rendition && p.substream == s && path.contains(&p.from.tag());
+        for parked in self.uploads.unpark(looped) {
+            answer(&parked, ChunkHeader::without_chunk(ChunkStatus::Loop), out);
+        }
+    }
+
+    pub(super) fn cancelled(
+        &mut self,
+        from: PeerId,
+        rendition: RenditionId,
+        number: ChunkNumber,
+        out: &mut Vec<Output>,
+    ) {
+        for parked in self.uploads.unpark(|p| p.from == from && p.rendition == rendition && p.number == number) {
+            answer(&parked, ChunkHeader::without_chunk(ChunkStatus::Empty), out);
+        }
+    }
+
+    /// The numbers of this rendition mean nothing any more.
+    pub(super) fn answer_all_parked(&mut self, rendition: RenditionId, out: &mut Vec<Output>) {
+        for parked in self.uploads.unpark(|p| p.rendition == rendition) {
+            answer(&parked, ChunkHeader::without_chunk(ChunkStatus::Empty), out);
+        }
+    }
+
+    pub(super) fn upload_set(&mut self, now: Now, enabled: bool, out: &mut Vec<Output>) {
+        self.config.upload = enabled;
+        if !enabled {
+            for parked in self.uploads.unpark(|_| true) {
+                answer(&parked, refusal(Vec::new()), out);
+            }
+        }
+        self.contact.status_due(now.mono, std::time::Duration::ZERO);
+    }
+}
+
+fn answer(parked: &Parked, header: ChunkHeader, out: &mut Vec<Output>) {
+    out.push(Output::Answer { id: parked.id, header, of: (parked.rendition, parked.epoch) });
+}

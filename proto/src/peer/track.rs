@@ -1,0 +1,130 @@
+//! One rendition as a peer follows it.
+
+use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, RequestId};
+use crate::time::{Time, WallTime};
+use crate::wire::{Feedback, TrackStatus};
+
+use super::window::Window;
+
+/// State of one followed rendition.
+#[derive(Clone, Debug)]
+pub(crate) struct Track {
+    pub(crate) rendition: RenditionId,
+    pub(crate) epoch: Epoch,
+    pub(crate) target_duration_us: u64,
+    pub(crate) window: Window,
+    pub(crate) substreams: Vec<Substream>,
+    /// When we began to follow it, by the broadcaster's clock: what was announced earlier is fetched only if a player wants it.
+    pub(crate) joined: WallTime,
+    /// Pull-ahead begins here; `None` until something was announced.
+    pub(crate) from: Option<ChunkNumber>,
+    /// Chunks that arrived before their statement.
+    pub(crate) unchecked: Vec<ChunkNumber>,
+    /// Who was asked for a chunk by repair without success.
+    pub(crate) tried: Vec<(ChunkNumber, PeerId)>,
+    /// When to ask for the window of announcements (again).
+    pub(crate) window_at: Time,
+    /// When to look for repairs again.
+    pub(crate) repair_at: Time,
+}
+
+/// How we get one substream.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Substream {
+    pub(crate) parent: Option<PeerId>,
+    /// Since when.
+    pub(crate) since: Time,
+    pub(crate) in_flight: Option<(RequestId, ChunkNumber)>,
+    /// Pull-ahead has passed everything below; what it skipped is repair's.
+    pub(crate) cursor: ChunkNumber,
+    /// Sender and its ancestors as told with the last chunk, nearest first.
+    pub(crate) path: Vec<u32>,
+    /// When a chunk last came this way.
+    pub(crate) fed: Time,
+    /// Chunks somebody else had before the parent brought them, since the last on time.
+    pub(crate) misses: u8,
+    /// How the last chunk arrived, to be told with the next request.
+    pub(crate) feedback: Option<Feedback>,
+    /// When to look for a parent (or a better one) again.
+    pub(crate) look_at: Time,
+    /// Our place among the seeds, 0 being the seed.
+    pub(crate) rank: Option<usize>,
+}
+
+/// A path nothing came by for this long is none. Above the longest usual segment duration.
+const PATH_EXPIRY: std::time::Duration = std::time::Duration::from_secs(12);
+
+impl Track {
+    pub(crate) fn new(rendition: RenditionId, epoch: Epoch, substreams: u8, target_s: u32, joined: WallTime) -> Self {
+        Self {
+            rendition,
+            epoch,
+            target_duration_us: u64::from(target_s) * 1_000_000,
+            window: Window::default(),
+            substreams: vec![Substream::default(); usize::from(substreams.max(1))],
+            joined,
+            from: None,
+            unchecked: Vec::new(),
+            tried: Vec::new(),
+            window_at: Time::ZERO,
+            repair_at: Time::NEVER,
+        }
+    }
+
+    pub(crate) fn count(&self) -> u8 {
+        self.substreams.len() as u8
+    }
+
+    pub(crate) fn substream_of(&self, number: ChunkNumber) -> u8 {
+        number.substream(self.count())
+    }
+
+    /// The next chunk to ask a parent for in a substream; `None` until pull-ahead can begin.
+    pub(crate) fn next_wanted(&self, substream: u8) -> Option<ChunkNumber> {
+        let step = u64::from(self.count());
+        let oldest_open = self.window.segments.iter().find(|s| s.wanted && !s.is_complete());
+        let open = oldest_open
+            .map_or_else(|| self.window.end().map_or(0, |end| end.0), |segment| segment.announcement.first_chunk.0);
+        let cursor = self.substreams.get(usize::from(substream))?.cursor.0;
+        let from = self.from?.0.max(open).max(cursor);
+        let aligned = from + (u64::from(substream) + step - from % step) % step;
+        let mut number = ChunkNumber(aligned);
+        loop {
+            number = self.window.first_missing(number, self.count());
+            let busy = self.window.find(number).is_some_and(|(s, i)| s.asked.contains(i) || s.at_origin.contains(i))
+                || self.unchecked.contains(&number);
+            if !busy {
+                return Some(number);
+            }
+            number = ChunkNumber(number.0 + step);
+        }
+    }
+
+    /// How far from the origin we are in each substream.
+    pub(crate) fn depths(&self, now: Time) -> Vec<u8> {
+        self.substreams.iter().map(|s| s.depth(now)).collect()
+    }
+}
+
+impl Substream {
+    pub(crate) fn depth(&self, now: Time) -> u8 {
+        let seeds = self.rank == Some(0) && self.parent.is_none();
+        let fed = self.fed != Time::ZERO && now.since(self.fed) < PATH_EXPIRY;
+        match () {
+            () if !fed => TrackStatus::NO_PATH,
+            () if seeds => 0,
+            () if self.parent.is_some() => self.path.len().min(200) as u8,
+            () => TrackStatus::NO_PATH,
+        }
+    }
+
+    /// Gives the parent up; the caller cancels what is in flight.
+    pub(crate) fn orphan(&mut self, look_at: Time) {
+        self.parent = None;
+        self.in_flight = None;
+        self.path.clear();
+        self.misses = 0;
+        self.feedback = None;
+        self.look_at = look_at;
+    }
+}

@@ -1,0 +1,266 @@
+//! Whom we serve, in what order, and how fast: serial uploads under a limit.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, RequestId};
+use crate::time::Time;
+use crate::wire::{ChunkHeader, ChunkStatus, Feedback};
+
+/// Requests held, answers waiting, children taken on. All bounded, see the constants.
+#[derive(Clone, Debug)]
+pub(crate) struct Uploads {
+    parked: Vec<Parked>,
+    queue: Vec<Ready>,
+    children: Vec<Child>,
+    busy_until: Time,
+    samples: VecDeque<f64>,
+}
+
+/// A pull-ahead request that waits for its chunk.
+#[derive(Clone, Debug)]
+pub(crate) struct Parked {
+    pub(crate) id: RequestId,
+    pub(crate) from: PeerId,
+    pub(crate) rendition: RenditionId,
+    pub(crate) epoch: Epoch,
+    pub(crate) substream: u8,
+    pub(crate) number: ChunkNumber,
+    since: Time,
+}
+
+/// An answer that waits for its turn.
+#[derive(Clone, Debug)]
+pub(crate) struct Ready {
+    pub(crate) id: RequestId,
+    pub(crate) to: PeerId,
+    pub(crate) rendition: RenditionId,
+    pub(crate) epoch: Epoch,
+    pub(crate) substream: u8,
+    pub(crate) number: ChunkNumber,
+    pub(crate) len: u32,
+    /// The asker's own uplink: forwarders first.
+    pub(crate) uplink_bps: u64,
+}
+
+/// Somebody who takes a substream from us.
+#[derive(Clone, Debug)]
+pub(crate) struct Child {
+    pub(crate) peer: PeerId,
+    pub(crate) rendition: RenditionId,
+    pub(crate) substream: u8,
+    pub(crate) uplink_bps: u64,
+    pub(crate) since: Time,
+    last: Time,
+}
+
+/// What became of a request to be a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Granted,
+    /// Granted; this one has to go.
+    Replaces(PeerId),
+    Refused,
+}
+
+/// Requests held at most, over all neighbours: 16 neighbours × 8 substreams × 2.
+const PARKED_MAX: usize = 256;
+/// Answers waiting at most.
+const QUEUE_MAX: usize = 256;
+/// Backlog beyond which repairs are refused: the asker has better chances elsewhere.
+const BACKLOG_MAX: Duration = Duration::from_millis(1500);
+/// A child that did not ask for this long is none any more. Above `Config::park_timeout`.
+const CHILD_EXPIRY: Duration = Duration::from_secs(12);
+/// A child stays at least this long before a stronger one may replace it (a guess; keeps trees from churning).
+const TENURE_MIN: Duration = Duration::from_secs(8);
+/// How much stronger the newcomer must be (research notes §3.4).
+const REPLACE_FACTOR: u64 = 2;
+/// Rate samples kept, and needed before they are believed.
+const SAMPLES_MAX: usize = 32;
+const SAMPLES_MIN: usize = 8;
+/// Only bursts of at least this many bytes tell a rate: one TCP/QUIC initial window.
+const SAMPLE_BYTES_MIN: u32 = 14_000;
+
+impl Uploads {
+    pub(crate) fn new() -> Self {
+        Self {
+            parked: Vec::new(),
+            queue: Vec::new(),
+            children: Vec::new(),
+            busy_until: Time::ZERO,
+            samples: VecDeque::new(),
+        }
+    }
+
+    /// Takes `peer` on as a child in a substream, if `slots` children (or, at the broadcaster, `copies` per substream) allow.
+    pub(crate) fn admit(&mut self, child: Child, limit: Limit, seed: bool) -> Admission {
+        let now = child.last;
+        self.children.retain(|c| now.since(c.last) < CHILD_EXPIRY);
+        let same =
+            |c: &&mut Child| c.peer == child.peer && c.rendition == child.rendition && c.substream == child.substream;
+        if let Some(known) = self.children.iter_mut().find(same) {
+            known.last = now;
+            known.uplink_bps = child.uplink_bps;
+            return Admission::Granted;
+        }
+        let rivals = |c: &&Child| match limit {
+            Limit::Slots(_) => true,
+            Limit::CopiesPerSubstream(_) => c.rendition == child.rendition && c.substream == child.substream,
+        };
+        let room = match limit {
+            Limit::Slots(max) | Limit::CopiesPerSubstream(max) => self.children.iter().filter(rivals).count() < max,
+        };
+        if room {
+            self.children.push(child);
+            return Admission::Granted;
+        }
+        let weakest = self.children.iter().filter(rivals).min_by_key(|c| c.uplink_bps).cloned();
+        let Some(weakest) = weakest else { return Admission::Refused };
+        let stronger = child.uplink_bps >= weakest.uplink_bps.max(1).saturating_mul(REPLACE_FACTOR);
+        if seed || (stronger && now.since(weakest.since) >= TENURE_MIN) {
+            self.children.retain(|c| {
+                c.peer != weakest.peer || c.rendition != weakest.rendition || c.substream != weakest.substream
+            });
+            self.children.push(child);
+            return Admission::Replaces(weakest.peer);
+        }
+        Admission::Refused
+    }
+
+    /// Who takes this substream from us.
+    pub(crate) fn children_of(&self, rendition: RenditionId, substream: u8) -> impl Iterator<Item = PeerId> + '_ {
+        self.children.iter().filter(move |c| c.rendition == rendition && c.substream == substream).map(|c| c.peer)
+    }
+
+    pub(crate) fn serves(&self, peer: PeerId) -> bool {
+        self.children.iter().any(|c| c.peer == peer)
+    }
+
+    pub(crate) fn child_count(&self) -> usize {
+        self.children.len()
+    }
+
+    /// Holds a request until its chunk is here. Returns `false` if too many are held.
+    pub(crate) fn park(&mut self, parked: Parked) -> bool {
+        let room = self.parked.len() < PARKED_MAX;
+        if room {
+            self.parked.push(parked);
+        }
+        room
+    }
+
+    /// Whether the backlog still takes a repair at `rate_bps`.
+    pub(crate) fn takes_repair(&self, now: Time, rate_bps: f64) -> bool {
+        let queued: f64 = self.queue.iter().map(|r| f64::from(r.len) * 8.0).sum();
+        let busy = self.busy_until.since(now).as_secs_f64();
+        self.queue.len() < QUEUE_MAX && busy + queued / rate_bps.max(1.0) < BACKLOG_MAX.as_secs_f64()
+    }
+
+    pub(crate) fn enqueue(&mut self, ready: Ready) {
+        self.queue.push(ready);
+    }
+
+    /// Takes out the held requests for which `pick` says yes.
+    pub(crate) fn unpark(&mut self, mut pick: impl FnMut(&Parked) -> bool) -> Vec<Parked> {
+        let mut taken = Vec::new();
+        self.parked.retain(|parked| {
+            let take = pick(parked);
+            if take {
+                taken.push(parked.clone());
+            }
+            !take
+        });
+        taken
+    }
+
+    /// Held requests that were held long enough.
+    pub(crate) fn overdue(&mut self, now: Time, timeout: Duration) -> Vec<Parked> {
+        if self.parked.first().is_none_or(|p| now.since(p.since) < timeout) {
+            return Vec::new();
+        }
+        self.unpark(|p| now.since(p.since) >= timeout)
+    }
+
+    /// The next answer to send, if the uplink is free; it is then busy for as long as the answer takes.
+    pub(crate) fn next_send(&mut self, now: Time, rate_bps: f64) -> Option<Ready> {
+        if self.busy_until > now {
+            return None;
+        }
+        let best = (0..self.queue.len()).min_by_key(|i| {
+            let ready = &self.queue[*i];
+            (std::cmp::Reverse(ready.uplink_bps), ready.number, ready.id)
+        })?;
+        let ready = self.queue.swap_remove(best);
+        let takes = Duration::from_secs_f64(f64::from(ready.len) * 8.0 / rate_bps.max(1000.0));
+        self.busy_until = now + takes;
+        Some(ready)
+    }
+
+    /// Somebody is gone: so are its requests. The shell's answers to them would go nowhere.
+    pub(crate) fn forget(&mut self, peer: PeerId) {
+        self.parked.retain(|p| p.from != peer);
+        self.queue.retain(|r| r.to != peer);
+        self.children.retain(|c| c.peer != peer);
+    }
+
+    /// A child's report of how our last chunk arrived.
+    pub(crate) fn sample(&mut self, feedback: &Feedback) {
+        if feedback.bytes < SAMPLE_BYTES_MIN {
+            return;
+        }
+        let bps = f64::from(feedback.bytes) * 8e6 / f64::from(feedback.spread_us.max(50));
+        self.samples.push_back(bps);
+        if self.samples.len() > SAMPLES_MAX {
+            self.samples.pop_front();
+        }
+    }
+
+    /// A low quantile (p20, research notes §3.3) of the rate at which our bursts arrive; `None` until there are enough.
+    pub(crate) fn measured_bps(&self) -> Option<f64> {
+        if self.samples.len() < SAMPLES_MIN {
+            return None;
+        }
+        let mut sorted: Vec<f64> = self.samples.iter().copied().collect();
+        sorted.sort_by(f64::total_cmp);
+        Some(sorted[sorted.len() / 5])
+    }
+
+    pub(crate) fn deadline(&self, timeout: Duration) -> Time {
+        let send = if self.queue.is_empty() { Time::NEVER } else { self.busy_until };
+        let park = self.parked.first().map_or(Time::NEVER, |p| p.since + timeout);
+        send.min(park)
+    }
+}
+
+/// How many children fit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Limit {
+    /// A viewer: this many in all.
+    Slots(usize),
+    /// The broadcaster: this many in each substream.
+    CopiesPerSubstream(usize),
+}
+
+impl Parked {
+    pub(crate) fn new(
+        id: RequestId,
+        from: PeerId,
+        of: (RenditionId, Epoch),
+        substream: u8,
+        number: ChunkNumber,
+        now: Time,
+    ) -> Self {
+        Self { id, from, rendition: of.0, epoch: of.1, substream, number, since: now }
+    }
+}
+
+impl Child {
+    pub(crate) fn new(peer: PeerId, rendition: RenditionId, substream: u8, uplink_bps: u64, now: Time) -> Self {
+        Self { peer, rendition, substream, uplink_bps, since: now, last: now }
+    }
+}
+
+/// An answer without a chunk, naming who may have room instead.
+pub(crate) fn refusal(instead: Vec<PeerId>) -> ChunkHeader {
+    ChunkHeader { instead, ..ChunkHeader::without_chunk(ChunkStatus::Refused) }
+}

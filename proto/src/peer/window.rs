@@ -1,0 +1,175 @@
+//! Which chunks of the newest segments are here, on the way, or missing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::id::{ChunkNumber, SegmentNumber};
+use crate::time::Time;
+use crate::wire::Announcement;
+
+/// A set of up to 256 chunk positions of one segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Positions([u64; 4]);
+
+impl Positions {
+    pub(crate) fn contains(&self, index: usize) -> bool {
+        self.0[index / 64] >> (index % 64) & 1 == 1
+    }
+
+    /// Returns whether it was absent.
+    pub(crate) fn insert(&mut self, index: usize) -> bool {
+        let absent = !self.contains(index);
+        self.0[index / 64] |= 1 << (index % 64);
+        absent
+    }
+
+    pub(crate) fn remove(&mut self, index: usize) {
+        self.0[index / 64] &= !(1 << (index % 64));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+}
+
+/// One announced segment.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) announcement: Arc<Announcement>,
+    /// When we heard of it, or when a player first wanted it, if that was later.
+    pub(crate) heard: Time,
+    /// When it must be whole.
+    pub(crate) deadline: Time,
+    /// When our own timer lets us ask the origin.
+    pub(crate) origin_at: Time,
+    /// Whether we fetch it at all: announced after we joined, or wanted by a player.
+    pub(crate) wanted: bool,
+    pub(crate) have: Positions,
+    /// Being fetched by repair.
+    pub(crate) asked: Positions,
+    /// Being fetched from the origin.
+    pub(crate) at_origin: Positions,
+}
+
+impl Segment {
+    pub(crate) fn is_complete(&self) -> bool {
+        self.have.len() == self.announcement.lengths.len()
+    }
+
+    /// Chunks neither here nor being fetched by repair or from the origin.
+    pub(crate) fn open(&self) -> impl Iterator<Item = (usize, ChunkNumber)> + '_ {
+        let first = self.announcement.first_chunk.0;
+        (0..self.announcement.lengths.len())
+            .filter(|i| !self.have.contains(*i) && !self.asked.contains(*i) && !self.at_origin.contains(*i))
+            .map(move |i| (i, ChunkNumber(first + i as u64)))
+    }
+}
+
+/// The newest segments of one rendition and epoch, by rising chunk number.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Window {
+    pub(crate) segments: VecDeque<Segment>,
+}
+
+/// Never fewer segments than this are kept, see `Media` in the node.
+const SEGMENTS_MIN: usize = 5;
+/// Never more.
+const SEGMENTS_MAX: usize = 64;
+
+impl Window {
+    /// Adds a segment unless it is known or older than the window. Returns whether it was added.
+    pub(crate) fn add(&mut self, segment: Segment, keep: Duration) -> bool {
+        let first = segment.announcement.first_chunk;
+        let at = self.segments.partition_point(|s| s.announcement.first_chunk < first);
+        let overlaps_next =
+            self.segments.get(at).is_some_and(|s| s.announcement.first_chunk < segment.announcement.end_chunk());
+        let overlaps_previous = at > 0 && self.segments[at - 1].announcement.end_chunk() > first;
+        if overlaps_next || overlaps_previous {
+            return false;
+        }
+        self.segments.insert(at, segment);
+        self.trim(keep);
+        true
+    }
+
+    fn trim(&mut self, keep: Duration) {
+        let outlived = |segments: &VecDeque<Segment>| {
+            segments.iter().skip(1).map(|s| s.announcement.duration()).sum::<Duration>() >= keep
+        };
+        while self.segments.len() > SEGMENTS_MAX || (self.segments.len() > SEGMENTS_MIN && outlived(&self.segments)) {
+            self.segments.pop_front();
+        }
+    }
+
+    pub(crate) fn find(&self, number: ChunkNumber) -> Option<(&Segment, usize)> {
+        let at = self.segments.partition_point(|s| s.announcement.end_chunk() <= number);
+        let segment = self.segments.get(at)?;
+        segment.announcement.index_of(number).map(|index| (segment, index))
+    }
+
+    pub(crate) fn find_mut(&mut self, number: ChunkNumber) -> Option<(&mut Segment, usize)> {
+        let at = self.segments.partition_point(|s| s.announcement.end_chunk() <= number);
+        let segment = self.segments.get_mut(at)?;
+        segment.announcement.index_of(number).map(|index| (segment, index))
+    }
+
+    pub(crate) fn segment_mut(&mut self, number: SegmentNumber) -> Option<&mut Segment> {
+        self.segments.iter_mut().find(|s| s.announcement.segment == number)
+    }
+
+    pub(crate) fn has(&self, number: ChunkNumber) -> bool {
+        self.find(number).is_some_and(|(segment, index)| segment.have.contains(index))
+    }
+
+    /// The first number after everything announced.
+    pub(crate) fn end(&self) -> Option<ChunkNumber> {
+        self.segments.back().map(|s| s.announcement.end_chunk())
+    }
+
+    /// The newest chunk here.
+    pub(crate) fn head(&self) -> Option<ChunkNumber> {
+        self.segments.iter().rev().find_map(|s| {
+            let newest = (0..s.announcement.lengths.len()).rev().find(|i| s.have.contains(*i))?;
+            Some(ChunkNumber(s.announcement.first_chunk.0 + newest as u64))
+        })
+    }
+
+    /// The first chunk ≥ `from` of the same substream that is here.
+    pub(crate) fn first_held(&self, from: ChunkNumber, substreams: u8) -> Option<ChunkNumber> {
+        let end = self.end()?;
+        let oldest = self.segments.front()?.announcement.first_chunk;
+        let step = u64::from(substreams.max(1));
+        let mut number = align(from, oldest, step);
+        while number < end.0 {
+            if self.has(ChunkNumber(number)) {
+                return Some(ChunkNumber(number));
+            }
+            number += step;
+        }
+        None
+    }
+
+    /// The first chunk ≥ `from` of the same substream that is not here; may lie beyond what is announced.
+    pub(crate) fn first_missing(&self, from: ChunkNumber, substreams: u8) -> ChunkNumber {
+        let step = u64::from(substreams.max(1));
+        let mut number = from.0;
+        while self.has(ChunkNumber(number)) {
+            number += step;
+        }
+        ChunkNumber(number)
+    }
+
+    /// Mean rate of the segments held, bits per second; `None` before there is one.
+    pub(crate) fn rate_bps(&self) -> Option<f64> {
+        let bytes: u64 = self.segments.iter().map(|s| s.announcement.byte_len()).sum();
+        let duration_us: u64 = self.segments.iter().map(|s| s.announcement.duration_us).sum();
+        (duration_us > 0).then(|| bytes as f64 * 8e6 / duration_us as f64)
+    }
+}
+
+/// The smallest number ≥ both that is congruent to `from` modulo `step`.
+fn align(from: ChunkNumber, oldest: ChunkNumber, step: u64) -> u64 {
+    let behind = oldest.0.saturating_sub(from.0);
+    from.0 + behind.div_ceil(step) * step
+}

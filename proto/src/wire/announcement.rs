@@ -1,0 +1,123 @@
+//! The broadcaster's signed statement of what a segment consists of.
+
+use bytes::Bytes;
+
+use super::MAX_CHUNK_LEN;
+use super::catalogue::is_tag_line;
+use super::cbor::{DecodeError, MAX_ITEMS};
+use super::signed::Statement;
+use crate::id::{ChunkNumber, Epoch, RenditionId, SegmentNumber};
+use crate::time::WallTime;
+
+/// Bytes of a chunk's BLAKE3 digest that an announcement keeps. The only forger of interest looks for a second
+/// preimage (the broadcaster chose the first), which 128 bits put at 2¹²⁸ work.
+pub const HASH_LEN: usize = 16;
+
+message! {
+    /// One segment: where it stands, which chunks it is cut into, what each hashes to.
+    pub struct Announcement {
+        /// The broadcaster's start it belongs to.
+        1 => epoch: Epoch,
+        /// The rendition it belongs to.
+        2 => rendition: RenditionId,
+        /// Its media sequence number.
+        3 => segment: SegmentNumber,
+        /// Number of its first chunk; the others follow without gaps.
+        4 => first_chunk: ChunkNumber,
+        /// Length of each chunk, bytes.
+        5 => lengths: Vec<u32>,
+        /// [`HASH_LEN`] bytes for each chunk, joined.
+        6 => hashes: Bytes,
+        /// When its first frame was captured (EXT-X-PROGRAM-DATE-TIME), by the broadcaster's clock.
+        7 => start: WallTime,
+        /// EXTINF, microseconds.
+        8 => duration_us: u64,
+        /// EXT-X-DISCONTINUITY stands before it.
+        9 => discontinuity: bool,
+        /// Which initialization section it needs; absent for MPEG-TS.
+        10 => init: Option<u16>,
+        /// Tag lines to repeat before it untouched (EXT-X-KEY, EXT-X-DATERANGE, …).
+        11 => tags: Vec<String>,
+        /// Where the origin has it: a URI relative to the rendition's playlist at the origin, or absolute.
+        12 => uri: String,
+        /// Offset of its first byte within that resource, for EXT-X-BYTERANGE.
+        13 => offset: u64,
+        /// When this was said, by the broadcaster's clock.
+        14 => announced: WallTime,
+    }
+}
+
+impl Announcement {
+    /// How many chunks it is cut into.
+    pub fn chunk_count(&self) -> u64 {
+        self.lengths.len() as u64
+    }
+
+    /// The number after its last chunk.
+    pub fn end_chunk(&self) -> ChunkNumber {
+        ChunkNumber(self.first_chunk.0 + self.chunk_count())
+    }
+
+    /// Position of `chunk` within the segment, if it belongs to it.
+    pub fn index_of(&self, chunk: ChunkNumber) -> Option<usize> {
+        let index = chunk.0.checked_sub(self.first_chunk.0)?;
+        (index < self.chunk_count()).then_some(index as usize)
+    }
+
+    /// Length of `chunk` in bytes, if it belongs to the segment.
+    pub fn length_of(&self, chunk: ChunkNumber) -> Option<u32> {
+        self.index_of(chunk).map(|index| self.lengths[index])
+    }
+
+    /// What `chunk` must hash to.
+    pub fn hash_of(&self, chunk: ChunkNumber) -> Option<&[u8]> {
+        let at = self.index_of(chunk)? * HASH_LEN;
+        self.hashes.get(at..at + HASH_LEN)
+    }
+
+    /// Where chunk number `index` of the segment begins, bytes from the segment's start.
+    pub fn byte_offset(&self, index: usize) -> u64 {
+        self.lengths.iter().take(index).map(|len| u64::from(*len)).sum()
+    }
+
+    /// Length of the whole segment, bytes.
+    pub fn byte_len(&self) -> u64 {
+        self.byte_offset(self.lengths.len())
+    }
+
+    /// When its last frame was captured.
+    pub fn end(&self) -> WallTime {
+        self.start.shifted(i64::try_from(self.duration_us).unwrap_or(i64::MAX))
+    }
+
+    /// Duration as the machines count it.
+    pub fn duration(&self) -> std::time::Duration {
+        std::time::Duration::from_micros(self.duration_us)
+    }
+
+    /// Bits per second of this segment.
+    pub fn rate_bps(&self) -> f64 {
+        self.byte_len() as f64 * 8e6 / self.duration_us.max(1) as f64
+    }
+}
+
+impl Statement for Announcement {
+    const DOMAIN: &'static str = "announcement";
+
+    fn check(&self) -> Result<(), DecodeError> {
+        let ok = !self.lengths.is_empty()
+            && self.lengths.len() <= MAX_ITEMS
+            && self.lengths.iter().all(|len| (1..=MAX_CHUNK_LEN).contains(&(*len as usize)))
+            && self.hashes.len() == self.lengths.len() * HASH_LEN
+            && self.first_chunk.0 < 1 << 62
+            && self.segment.0 < 1 << 62
+            && self.duration_us <= 3_600_000_000
+            && self.tags.len() <= 32
+            && self.tags.iter().all(|tag| is_tag_line(tag))
+            && self.uri.len() <= 2048
+            && !self.uri.contains(['\r', '\n'])
+            && (0..1 << 53).contains(&self.start.0)
+            && self.offset < 1 << 62;
+        if ok { Ok(()) } else { Err(DecodeError::OutOfRange) }
+    }
+}

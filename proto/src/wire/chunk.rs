@@ -1,0 +1,104 @@
+//! Asking a neighbour for chunks, and its answers.
+
+use bytes::Bytes;
+
+use super::cbor::{DecodeError, Field};
+use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId};
+use cbor4ii::core::utils::{BufWriter, SliceReader};
+
+message! {
+    /// Asks for one chunk.
+    pub struct ChunkRequest {
+        /// In which way.
+        1 => kind: Kind,
+        /// Numbers belong to this epoch.
+        2 => epoch: Epoch,
+        /// Of which rendition.
+        3 => rendition: RenditionId,
+        /// Which one, see [`Kind`].
+        4 => number: ChunkNumber,
+        /// How the previous chunk from this neighbour arrived.
+        5 => feedback: Option<Feedback>,
+    }
+}
+
+/// The two ways to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The first chunk numbered ≥ `number` of the same substream, answered when it exists: pull-ahead.
+    Next,
+    /// Exactly this chunk, answered at once: repair.
+    Get,
+}
+
+message! {
+    /// How a chunk's bytes arrived: what the sender can't see, because QUIC accepts 10 MB
+    /// before it pushes back.
+    pub struct Feedback {
+        /// Bytes of the response.
+        1 => bytes: u32,
+        /// Microseconds between its first and its last byte.
+        2 => spread_us: u32,
+    }
+}
+
+message! {
+    /// What stands before a chunk's bytes; alone, it says why there are none.
+    pub struct ChunkHeader {
+        /// What this answer is.
+        1 => status: Status,
+        /// Which chunk follows.
+        2 => number: Option<ChunkNumber>,
+        /// The sender and its ancestors in this substream, nearest first, as [`PeerId::tag`]s.
+        3 => path: Vec<u32>,
+        /// How many more children the sender would take.
+        4 => free_slots: u16,
+        /// The signed announcement of the segment that begins with this chunk.
+        5 => statement: Bytes,
+        /// With [`Status::Refused`]: who has this substream and may have room.
+        6 => instead: Vec<PeerId>,
+    }
+}
+
+/// What an answer to a chunk request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The chunk follows.
+    Chunk,
+    /// Nothing came within the time a request may be held, or it was cancelled; ask again.
+    Empty,
+    /// The asker is an ancestor of the asked in this substream.
+    Loop,
+    /// No room; do not ask again soon.
+    Refused,
+    /// The asked does not have it and is not waiting for it.
+    Unknown,
+}
+
+impl ChunkHeader {
+    /// An answer without a chunk.
+    pub fn without_chunk(status: Status) -> Self {
+        Self { status, number: None, path: Vec::new(), free_slots: 0, statement: Bytes::new(), instead: Vec::new() }
+    }
+}
+
+macro_rules! numbered {
+    ($name:ident { $($variant:ident = $n:literal),* }) => {
+        impl Field for $name {
+            fn put(&self, out: &mut BufWriter) {
+                let number: u8 = match self { $(Self::$variant => $n),* };
+                number.put(out);
+            }
+            fn take(reader: &mut SliceReader<'_>) -> Result<Self, DecodeError> {
+                match <u8 as Field>::take(reader)? {
+                    $($n => Ok(Self::$variant),)*
+                    _ => Err(DecodeError::OutOfRange),
+                }
+            }
+        }
+    };
+}
+pub(super) use numbered;
+
+numbered!(Kind { Next = 0, Get = 1 });
+numbered!(Status { Chunk = 0, Empty = 1, Loop = 2, Refused = 3, Unknown = 4 });

@@ -1,0 +1,173 @@
+//! Small talk between neighbours: first contact, windows, what each holds.
+
+use bytes::Bytes;
+use cbor4ii::core::utils::{BufWriter, SliceReader};
+
+use super::cbor::{DecodeError, Field};
+use super::chunk::numbered;
+use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, StreamId};
+use crate::time::WallTime;
+
+message! {
+    /// One request; exactly one field is set. A receiver that knows none of the set fields answers
+    /// with [`ControlResponse::error`].
+    pub struct ControlRequest {
+        /// First contact, both ways at once.
+        1 => hello: Option<Hello>,
+        /// Asks for the current window of announcements.
+        2 => window: Option<WindowRequest>,
+        /// Tells what the sender holds now.
+        3 => status: Option<Status>,
+        /// Takes a held pull-ahead request back: it is answered empty.
+        4 => cancel: Option<Cancel>,
+        /// Asks for other neighbours.
+        5 => neighbours: bool,
+        /// The sender leaves the stream.
+        6 => bye: bool,
+    }
+}
+
+message! {
+    /// The answer; all fields absent means "noted".
+    pub struct ControlResponse {
+        /// To a hello.
+        1 => hello: Option<Hello>,
+        /// To a window request.
+        2 => window: Option<Window>,
+        /// To a request for neighbours, and after a hello to a broadcaster.
+        3 => neighbours: Vec<NeighbourInfo>,
+        /// Why the request was not understood or not granted, for the log.
+        4 => error: Option<String>,
+    }
+}
+
+message! {
+    /// First contact.
+    pub struct Hello {
+        /// Protocol versions the sender speaks.
+        1 => versions: Vec<u16>,
+        /// The stream this connection is about.
+        2 => stream: StreamId,
+        /// What the sender is.
+        3 => role: Role,
+        /// Self-declared region, may be empty.
+        4 => region: String,
+        /// The broadcaster's clock as the sender believes it, when this was written.
+        5 => clock: WallTime,
+        /// How wrong that may be, microseconds.
+        6 => clock_error_us: u32,
+        /// Multiaddrs the sender can be dialled at, in binary form.
+        7 => addrs: Vec<Bytes>,
+        /// What it holds.
+        8 => status: Status,
+        /// Program and version, for people.
+        9 => agent: String,
+    }
+}
+
+/// What a participant is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Watches and passes on.
+    Viewer,
+    /// The broadcaster.
+    Source,
+}
+numbered!(Role { Viewer = 0, Source = 1 });
+
+message! {
+    /// What a participant holds and would take on.
+    pub struct Status {
+        /// The epoch its tracks belong to.
+        1 => epoch: Epoch,
+        /// Version of the newest catalogue it has.
+        2 => catalogue_version: u32,
+        /// The renditions it follows.
+        3 => tracks: Vec<TrackStatus>,
+        /// How many more children it would take, over all substreams.
+        4 => free_slots: u16,
+        /// Upload it offers to the mesh, bits per second; 0: it uploads nothing.
+        5 => uplink_bps: u64,
+    }
+}
+
+message! {
+    /// One rendition's part of a [`Status`].
+    pub struct TrackStatus {
+        /// Which.
+        1 => rendition: RenditionId,
+        /// The newest chunk it holds.
+        2 => head: Option<ChunkNumber>,
+        /// Its distance from the origin per substream, in hops; [`TrackStatus::NO_PATH`] where it has none.
+        3 => depths: Bytes,
+    }
+}
+
+/// Longest list of depths: as many as there may be substreams.
+pub const MAX_DEPTHS: usize = 32;
+
+impl TrackStatus {
+    /// Depth of a substream that arrives by no path.
+    pub const NO_PATH: u8 = 255;
+}
+
+message! {
+    /// Which pull-ahead request to take back.
+    pub struct Cancel {
+        /// As in the request.
+        1 => epoch: Epoch,
+        /// As in the request.
+        2 => rendition: RenditionId,
+        /// As in the request.
+        3 => number: ChunkNumber,
+    }
+}
+
+message! {
+    /// Asks for what a newcomer needs.
+    pub struct WindowRequest {
+        /// Announcements of this rendition; absent: the catalogue alone.
+        1 => rendition: Option<RenditionId>,
+    }
+}
+
+message! {
+    /// What a newcomer needs; each statement proves itself.
+    pub struct Window {
+        /// The newest signed catalogue.
+        1 => catalogue: Bytes,
+        /// Signed announcements, oldest first.
+        2 => announcements: Vec<Bytes>,
+    }
+}
+
+message! {
+    /// Somebody to connect to.
+    pub struct NeighbourInfo {
+        /// Who.
+        1 => peer: PeerId,
+        /// Multiaddrs in binary form.
+        2 => addrs: Vec<Bytes>,
+        /// Its self-declared region.
+        3 => region: String,
+    }
+}
+
+impl ControlRequest {
+    /// A request with no field set.
+    pub fn none() -> Self {
+        Self { hello: None, window: None, status: None, cancel: None, neighbours: false, bye: false }
+    }
+}
+
+impl ControlResponse {
+    /// "Noted."
+    pub fn noted() -> Self {
+        Self { hello: None, window: None, neighbours: Vec::new(), error: None }
+    }
+
+    /// A refusal with its reason.
+    pub fn refused(reason: impl Into<String>) -> Self {
+        Self { error: Some(reason.into()), ..Self::noted() }
+    }
+}
