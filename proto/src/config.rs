@@ -35,11 +35,12 @@ pub struct Config {
     pub window: Duration,
     /// How long a pull-ahead request is held before it is answered empty. Below the shell's request timeout.
     pub park_timeout: Duration,
-    /// How long after its announcement a chunk may stay away before another neighbour is asked for it. Covers the depth
-    /// of a tree of some ten hops at 40 ms (a guess).
+    /// At least this long after its announcement a chunk may stay away before another neighbour is asked for it; longer
+    /// where the parent is known to take longer. Covers a tree of some ten hops at 40 ms (a guess).
     pub repair_patience: Duration,
-    /// Time from announcement to the moment a segment must be whole, as a share of its target duration. Players hold
-    /// back three target durations and reload once per one, so one is what they can always spare.
+    /// Time from announcement to the moment a segment must be whole, as a share of its target duration. A player that holds
+    /// back three target durations has two to three of them buffered when the next segment is announced; half of one is
+    /// kept in reserve.
     pub deadline_share: f64,
     /// Origin timers are spread over this share of the time between announcement and last moment (research notes §3.5: W ≥ 6·D).
     pub origin_spread_share: f64,
@@ -71,11 +72,11 @@ impl Config {
             window: Duration::from_secs(30),
             park_timeout: Duration::from_secs(8),
             repair_patience: Duration::from_millis(400),
-            deadline_share: 1.0,
+            deadline_share: 1.5,
             origin_spread_share: 0.65,
             origin_fetch_assumed: Duration::from_millis(250),
-            status_interval: Duration::from_secs(3),
-            status_interval_min: Duration::from_millis(400),
+            status_interval: Duration::from_secs(5),
+            status_interval_min: Duration::from_millis(800),
             improve_interval: Duration::from_secs(4),
         }
     }

@@ -4,6 +4,7 @@
 //! the shells (`node`, `hint-server`, and the simulator in `tests`). Time and seeds come in as arguments.
 
 pub mod config;
+pub mod directory;
 pub mod id;
 pub mod peer;
 pub mod rng;

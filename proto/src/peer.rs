@@ -366,6 +366,7 @@ impl Peer {
         }
         let len = u64::from(segment.announcement.lengths[index]);
         let fresh = segment.have.insert(index);
+        let lateness = now.mono.since(segment.heard).as_secs_f64();
         self.count_arrival(from, len, fresh);
         if !fresh {
             return;
@@ -373,6 +374,9 @@ impl Peer {
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
         if from.is_none() && substream.rank == Some(0) && substream.parent.is_none() {
             substream.fed = now.mono;
+        }
+        if from.is_some() && from == substream.parent {
+            substream.arrived_after(lateness);
         }
         let repaired = from.filter(|p| substream.parent.is_some_and(|parent| parent != *p));
         if let Some(peer) = repaired {
@@ -386,7 +390,7 @@ impl Peer {
             neighbour.strikes = 0;
         }
         self.release(t, number);
-        self.contact.status_changed(now.mono, &self.config);
+        self.tell_if_moved(now.mono);
     }
 
     fn dropped(&mut self, now: Now, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) {

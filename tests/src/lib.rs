@@ -1,1 +1,3 @@
-//! stub
+//! The simulator, the fleet of real processes, and every test that crosses crates.
+
+pub mod sim;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::place::{Place, continent};
+use super::place::continent;
 use super::viewer::{Claims, Handle};
 use crate::id::RenditionId;
 use crate::rng::Rng;
@@ -25,6 +25,23 @@ pub(super) struct Region {
     pub(super) uplink_bps: u64,
     by_rendition: BTreeMap<RenditionId, Pool>,
     undecided: Pool,
+}
+
+/// Where to draw from, seen from an asker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ring {
+    /// Its address prefix, whatever they follow.
+    Network,
+    /// Its region.
+    Region,
+    /// Other regions of its continent.
+    Continent,
+    /// All other regions.
+    Elsewhere,
+    /// The same, each as likely as any other however far.
+    Mixing,
+    /// All regions, whatever they follow.
+    Everywhere,
 }
 
 /// A set with random access.
@@ -82,35 +99,22 @@ impl Index {
         self.len = self.len.saturating_sub(1);
     }
 
-    /// Those of the asker's own prefix.
-    pub(super) fn same_network(&self, place: &Place) -> Vec<&Pool> {
-        place.network.and_then(|network| self.networks.get(&network)).into_iter().collect()
+    /// Those of `ring` around the asker who follow something it follows.
+    pub(super) fn pools(&self, ring: Ring, asker: &Claims) -> Vec<&Pool> {
+        let own = &asker.place.region;
+        let beside = |name: &str| !own.is_empty() && name != own && continent(name) == continent(own);
+        match ring {
+            Ring::Network => asker.place.network.and_then(|network| self.networks.get(&network)).into_iter().collect(),
+            Ring::Region => self.following(asker, |name| name == own),
+            Ring::Continent => self.following(asker, beside),
+            Ring::Elsewhere | Ring::Mixing => self.following(asker, |name| name != own),
+            Ring::Everywhere => self.regions.values().map(|region| &region.everyone).collect(),
+        }
     }
 
-    /// Those of the asker's region who follow what it follows.
-    pub(super) fn same_region(&self, claims: &Claims) -> Vec<&Pool> {
-        self.pools(claims, |name| name == claims.place.region)
-    }
-
-    /// Those of the other regions of its continent; none if the region is unknown.
-    pub(super) fn same_continent(&self, claims: &Claims) -> Vec<&Pool> {
-        let own = &claims.place.region;
-        self.pools(claims, |name| !own.is_empty() && name != own && continent(name) == continent(own))
-    }
-
-    /// Those of all other regions.
-    pub(super) fn elsewhere(&self, claims: &Claims) -> Vec<&Pool> {
-        self.pools(claims, |name| name != claims.place.region)
-    }
-
-    /// Everybody, whatever they follow.
-    pub(super) fn everywhere(&self) -> Vec<&Pool> {
-        self.regions.values().map(|region| &region.everyone).collect()
-    }
-
-    fn pools(&self, claims: &Claims, wanted: impl Fn(&str) -> bool) -> Vec<&Pool> {
+    fn following(&self, asker: &Claims, wanted: impl Fn(&str) -> bool) -> Vec<&Pool> {
         let regions = self.regions.iter().filter(|(name, _)| wanted(name)).map(|(_, region)| region);
-        regions.flat_map(|region| region.following(&claims.renditions)).filter(|pool| !pool.is_empty()).collect()
+        regions.flat_map(|region| region.following(&asker.renditions)).filter(|pool| !pool.is_empty()).collect()
     }
 }
 

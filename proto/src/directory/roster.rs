@@ -27,8 +27,9 @@ const AGE_MAX: Duration = Duration::from_secs(600);
 /// A guess.
 const INCUMBENT_FACTOR: u64 = 2;
 
-/// A roster that is too small, or lost half its members, is replaced within its term; no sooner than this.
-const EARLY_AFTER: Duration = Duration::from_secs(1);
+/// A roster that could be twice as large, or lost half its members, is replaced within its term. If the look at
+/// everybody finds no better one, the next look comes no sooner than this.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Answers that wait for a stream's first signature. More go out without a roster.
 const HELD_MAX: usize = 64;
@@ -37,11 +38,13 @@ const HELD_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Rosters {
     pub(super) term: u64,
+    /// By rising name.
     pub(super) members: Vec<PeerId>,
     signed: Bytes,
-    /// The wall clock's term when the roster was last looked at.
+    /// The wall clock's term of the last look at everybody.
     clock_term: Option<u64>,
-    looked_at: Time,
+    /// When a look found nothing better.
+    content_at: Option<Time>,
     lost: usize,
     held: Vec<(RequestId, PeerId, HintResponse)>,
 }
@@ -49,7 +52,7 @@ pub(super) struct Rosters {
 impl Rosters {
     /// A participant left.
     pub(super) fn lose(&mut self, peer: PeerId) {
-        self.lost += usize::from(self.members.contains(&peer));
+        self.lost += usize::from(self.members.binary_search(&peer).is_ok());
     }
 
     /// Sends an answer with the newest signed roster; the very first answers wait for theirs to be signed.
@@ -84,7 +87,7 @@ pub(super) fn renew(now: Now, config: &Config, id: StreamId, stream: &mut Stream
     let clock_term = (now.wall.0.max(0) as u64) / crate::time::micros(config.term).max(1);
     let rosters = &stream.rosters;
     let turned = rosters.clock_term != Some(clock_term);
-    let rested = now.mono.since(rosters.looked_at) >= EARLY_AFTER;
+    let rested = rosters.content_at.is_none_or(|at| now.mono.since(at) >= LOOK_AGAIN_AFTER);
     let small = rosters.members.len() < config.roster_max && stream.able >= (2 * rosters.members.len()).max(1);
     let broken = 2 * rosters.lost > rosters.members.len();
     if !(turned || rested && (small || broken)) {
@@ -94,9 +97,9 @@ pub(super) fn renew(now: Now, config: &Config, id: StreamId, stream: &mut Stream
     let peers: Vec<PeerId> = members.iter().map(|member| member.peer).collect();
     let rosters = &mut stream.rosters;
     rosters.clock_term = Some(clock_term);
-    rosters.looked_at = now.mono;
     rosters.lost = 0;
-    if !turned && peers == rosters.members {
+    rosters.content_at = (!turned && peers == rosters.members).then_some(now.mono);
+    if rosters.content_at.is_some() {
         return None;
     }
     rosters.term = clock_term.max(rosters.term.saturating_add(1));
@@ -136,7 +139,7 @@ fn candidates<'a>(now: Time, stream: &Stream, viewers: &'a Slab) -> Vec<(u64, &'
     let members = &stream.rosters.members;
     let score = |viewer: &Viewer| {
         let age = viewer.age(now).min(AGE_MAX).as_secs().max(1);
-        let stays = if members.contains(&viewer.peer) { INCUMBENT_FACTOR } else { 1 };
+        let stays = if members.binary_search(&viewer.peer).is_ok() { INCUMBENT_FACTOR } else { 1 };
         u64::from(viewer.claims.ability_kbps()) * age * stays
     };
     able.into_iter().filter(|viewer| !enough || seasoned(viewer)).map(|viewer| (score(viewer), viewer)).collect()

@@ -94,6 +94,11 @@ impl Viewer {
         now.since(self.since)
     }
 
+    /// Who was proposed to it at least `age` ago, longest ago first.
+    pub(super) fn told(&self, now: Time, age: Duration) -> Vec<Handle> {
+        self.links.iter().filter(|link| link.mine && now.since(link.since) >= age).map(|link| link.to).collect()
+    }
+
     pub(super) fn link_to(&mut self, to: Handle, now: Time) -> &mut Link {
         let at = self.links.iter().position(|link| link.to == to).unwrap_or_else(|| {
             self.links.push(Link { to, mine: false, theirs: false, since: now });

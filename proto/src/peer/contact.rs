@@ -12,13 +12,14 @@ use crate::wire::{ControlRequest, Hello, HintRequest, HintResponse, Role, Roster
 use super::Peer;
 use super::io::Output;
 use super::neighbours::proximity;
-use crate::config::Config;
 
 /// Timers of this sub-protocol.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Contact {
     status_at: Time,
     status_told: Time,
+    /// Depths and whether there is room, as last told.
+    standing_told: (Vec<u8>, bool),
     hints_at: Time,
     asking_hints: bool,
     introduce_at: Time,
@@ -52,11 +53,6 @@ impl Contact {
         self.status_at = self.status_at.min(now + wait);
     }
 
-    /// Something others might want to know changed: tell soon, but not too often.
-    pub(super) fn status_changed(&mut self, now: Time, config: &Config) {
-        let soonest = (self.status_told + config.status_interval_min).max(now);
-        self.status_at = self.status_at.min(soonest);
-    }
 }
 
 impl Peer {
@@ -153,6 +149,15 @@ impl Peer {
         }
     }
 
+    /// Where we stand in the trees, or whether we have room, changed: tell soon, but not too often.
+    pub(super) fn tell_if_moved(&mut self, now: Time) {
+        let standing = (self.depths(now), self.free_slots() > 0);
+        if standing != self.contact.standing_told {
+            let soonest = (self.contact.status_told + self.config.status_interval_min).max(now);
+            self.contact.status_at = self.contact.status_at.min(soonest);
+        }
+    }
+
     fn orphans_look_at_once(&mut self, now: Time) {
         for substream in self.tracks.iter_mut().flat_map(|t| &mut t.substreams).filter(|s| s.parent.is_none()) {
             substream.look_at = substream.look_at.min(now);
@@ -234,6 +239,7 @@ impl Peer {
     fn tell_status(&mut self, now: Time, out: &mut Vec<Output>) {
         self.contact.status_told = now;
         self.contact.status_at = now + self.config.status_interval;
+        self.contact.standing_told = (self.depths(now), self.free_slots() > 0);
         let status = self.status(now);
         for neighbour in self.neighbours.iter().filter(|n| n.role == Some(Role::Viewer)) {
             let request = ControlRequest { status: Some(status.clone()), ..ControlRequest::none() };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::id::{ChunkNumber, PeerId, RenditionId};
+use crate::id::{PeerId, RenditionId};
 use crate::rng::Rng;
 use crate::time::Time;
 use crate::wire::{Hello, Role, Status, TrackStatus};
@@ -205,10 +205,6 @@ impl Neighbour {
     pub(crate) fn depth(&self, rendition: RenditionId, substream: u8) -> Option<u8> {
         let depth = *self.track(rendition)?.depths.get(usize::from(substream))?;
         (depth != TrackStatus::NO_PATH).then_some(depth)
-    }
-
-    pub(crate) fn head(&self, rendition: RenditionId) -> Option<ChunkNumber> {
-        self.track(rendition)?.head
     }
 
     pub(crate) fn uplink_bps(&self) -> u64 {

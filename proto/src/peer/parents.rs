@@ -10,20 +10,27 @@ use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, ControlRequest, Feedba
 use super::io::Output;
 use super::neighbours::Neighbour;
 use super::requests::{InFlight, Purpose};
+use super::track::Track;
 use super::{Peer, seeding};
 
 /// How soon to look again when nobody could be a parent.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// Misses that cost a parent its place. One may be chance.
 const MISSES_MAX: u8 = 2;
-/// A candidate must be this much cheaper (in hops) to replace a working parent: hysteresis.
-const IMPROVEMENT_MIN: f64 = 1.2;
+/// A candidate must be this much cheaper (in seconds) to replace a working parent: hysteresis.
+const IMPROVEMENT_MIN: f64 = 0.3;
 /// A parent stays at least this long before a better one is considered (research notes §3.4: at most one switch in 5 s).
 const STAY_MIN: Duration = Duration::from_secs(5);
-/// What a distance class costs, in hops: a far parent is taken only if a near one is much deeper.
-const PROXIMITY_COST: [f64; 4] = [0.0, 0.0, 2.0, 4.0];
-/// What a full parent costs, in hops: it will probably refuse.
-const FULL_COST: f64 = 3.0;
+/// What a hop costs, in seconds: a delay and a turn in a queue (a guess; 40 ms and a few chunks at 10 Mbit/s).
+const HOP_COST: f64 = 0.12;
+/// What a distance class costs, in seconds: a far parent is taken only if a near one is much deeper or busier.
+const PROXIMITY_COST: [f64; 4] = [0.0, 0.0, 0.4, 0.8];
+/// What a full parent costs, in seconds: it will probably refuse.
+const FULL_COST: f64 = 1.0;
+/// What a failure costs, in seconds.
+const STRIKE_COST: f64 = 0.2;
+/// What the broadcaster costs as a parent in place: next to nothing, it is the root.
+const SOURCE_COST: f64 = 0.05;
 /// No chunk may be numbered further beyond what is known than this: some four segments of the largest size.
 const NUMBER_LEAP_MAX: u64 = 1024;
 
@@ -103,8 +110,8 @@ impl Peer {
         let usable = |n: &&Neighbour| !n.refuses(rendition, s, now) && n.role == Some(Role::Viewer);
         let noise: u64 = self.rng.next_u64();
         let viewers = self.neighbours.iter().filter(usable).filter_map(|n| {
-            let jitter = (crate::rng::mix(n.peer.digest() ^ noise) % 1000) as f64 / 2000.0;
-            cost(n, rendition, s).map(|c| (n.peer, c + jitter))
+            let jitter = (crate::rng::mix(n.peer.digest() ^ noise) % 1000) as f64 / 1e4;
+            cost(n, track, s).map(|c| (n.peer, c + jitter))
         });
         let best = viewers.min_by(|a, b| a.1.total_cmp(&b.1));
         // The broadcaster is asked only by those who find nobody else: it takes one child per substream and names it to others.
@@ -117,10 +124,10 @@ impl Peer {
     fn cost_of(&self, parent: PeerId, t: usize, s: u8) -> Option<f64> {
         let neighbour = self.neighbours.find(parent)?;
         match neighbour.role {
-            Some(Role::Source) => Some(0.5),
+            Some(Role::Source) => Some(SOURCE_COST),
             Some(Role::Viewer) | None => {
                 let full = neighbour.status.as_ref().is_some_and(|s| s.free_slots == 0);
-                cost(neighbour, self.tracks[t].rendition, s).map(|c| if full { c - FULL_COST } else { c })
+                cost(neighbour, &self.tracks[t], s).map(|c| if full { c - FULL_COST } else { c })
             }
         }
     }
@@ -312,15 +319,15 @@ impl Peer {
 /// Longest ancestor path kept or told.
 pub(super) const PATH_MAX: usize = 64;
 
-/// What a viewer would cost as a parent, in hops; `None` if it has no path to the origin.
-fn cost(neighbour: &Neighbour, rendition: crate::RenditionId, substream: u8) -> Option<f64> {
-    let depth = neighbour.depth(rendition, substream)?;
-    let full = neighbour.status.as_ref().is_some_and(|s| s.free_slots == 0);
-    let uploads = neighbour.uplink_bps() > 0;
-    uploads.then(|| {
-        f64::from(depth)
-            + PROXIMITY_COST[usize::from(neighbour.proximity.min(3))]
-            + f64::from(neighbour.strikes)
-            + if full { FULL_COST } else { 0.0 }
-    })
+/// What a viewer would cost as a parent, in seconds of delay; `None` if it has no path to the origin. A segment comes as a
+/// burst, so a parent with a share of its slots taken is busy with it for about that share of the segment's duration.
+fn cost(neighbour: &Neighbour, track: &Track, substream: u8) -> Option<f64> {
+    let depth = neighbour.depth(track.rendition, substream)?;
+    let status = neighbour.status.as_ref().filter(|s| s.uplink_bps > 0)?;
+    let slots = track.window.rate_bps().map(|rate| status.uplink_bps as f64 * f64::from(track.count()) / rate.max(1.0));
+    let load = slots.map_or(0.0, |slots| 1.0 - f64::from(status.free_slots) / slots.max(1.0)).clamp(0.0, 1.0);
+    let burst = load * track.target_duration_us as f64 / 1e6;
+    let full = if status.free_slots == 0 { FULL_COST } else { 0.0 };
+    let proximity = PROXIMITY_COST[usize::from(neighbour.proximity.min(3))];
+    Some(f64::from(depth) * HOP_COST + burst + proximity + f64::from(neighbour.strikes) * STRIKE_COST + full)
 }

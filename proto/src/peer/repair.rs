@@ -9,8 +9,13 @@ use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Kind, Role};
 use super::io::Output;
 use super::neighbours::Neighbour;
 use super::requests::{InFlight, Purpose};
+use super::track::{Substream, Track};
 use super::{Peer, seeding};
 
+/// Patience with a parent never exceeds this share of the target duration: there must be time left for the repair.
+const PATIENCE_SHARE_MAX: f64 = 0.6;
+/// A neighbour that follows the rendition probably has what was announced this long ago, whatever its last status said.
+const HELD_AFTER: Duration = Duration::from_millis(700);
 /// How often to look while something is missing. Well below the patience, above the cost of a look.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Repairs open with one neighbour at a time: enough to fill one round trip with 128 KiB chunks.
@@ -63,12 +68,18 @@ impl Peer {
             segment.open().map(move |(_, number)| {
                 let substream = &track.substreams[usize::from(track.substream_of(number))];
                 let expected = substream.parent.is_some() && substream.cursor <= number;
-                let patience = if expected { self.config.repair_patience } else { Duration::ZERO };
+                let patience = if expected { self.patience(track, substream) } else { Duration::ZERO };
                 let repair_at = segment.heard + patience;
                 Missing { number, repair_at, origin_at: self.origin_at(t, number, segment.origin_at, segment.heard) }
             })
         });
         chunks.take(OPEN_MAX * 4).collect()
+    }
+
+    fn patience(&self, track: &Track, substream: &Substream) -> Duration {
+        let target = track.target_duration_us as f64 / 1e6;
+        let least = self.config.repair_patience.as_secs_f64();
+        Duration::from_secs_f64(substream.patience((least, target * PATIENCE_SHARE_MAX)))
     }
 
     /// When our timer lets us fetch a chunk from the origin: at once as its seed, a little later as the backup.
@@ -90,7 +101,7 @@ impl Peer {
         if open >= OPEN_MAX {
             return;
         }
-        let Some(holder) = self.holder(t, number) else { return };
+        let Some(holder) = self.holder(now.mono, t, number) else { return };
         let track = &mut self.tracks[t];
         let (rendition, epoch) = (track.rendition, track.epoch);
         if let Some((segment, index)) = track.window.find_mut(number) {
@@ -104,11 +115,12 @@ impl Peer {
     }
 
     /// A neighbour that probably has the chunk and was not asked for it yet: near, and with little open.
-    fn holder(&mut self, t: usize, number: ChunkNumber) -> Option<PeerId> {
+    fn holder(&mut self, now: Time, t: usize, number: ChunkNumber) -> Option<PeerId> {
         let track = &self.tracks[t];
         let parent = track.substreams[usize::from(track.substream_of(number))].parent;
         let tried = |n: &Neighbour| track.tried.contains(&(number, n.peer));
-        let holds = |n: &Neighbour| n.head(track.rendition).is_some_and(|head| head >= number);
+        let old = track.window.find(number).is_some_and(|(segment, _)| now.since(segment.heard) >= HELD_AFTER);
+        let holds = |n: &Neighbour| n.track(track.rendition).is_some_and(|t| old || t.head.is_some_and(|h| h >= number));
         let likely = |n: &&Neighbour| {
             n.role == Some(Role::Viewer) && n.uplink_bps() > 0 && Some(n.peer) != parent && !tried(n) && holds(n)
         };

@@ -45,6 +45,8 @@ pub(crate) struct Substream {
     pub(crate) misses: u8,
     /// How the last chunk arrived, to be told with the next request.
     pub(crate) feedback: Option<Feedback>,
+    /// From announcement to arrival by way of the parent: mean and mean deviation, seconds (EWMA as RFC 6298 has it for round trips).
+    pub(crate) lateness: (f64, f64),
     /// When to look for a parent (or a better one) again.
     pub(crate) look_at: Time,
     /// Our place among the seeds, 0 being the seed.
@@ -113,16 +115,30 @@ impl Substream {
         match () {
             () if !fed => TrackStatus::NO_PATH,
             () if seeds => 0,
-            () if self.parent.is_some() => self.path.len().min(200) as u8,
+            () if self.parent.is_some() && !self.path.is_empty() => self.path.len().min(200) as u8,
             () => TrackStatus::NO_PATH,
         }
+    }
+
+    /// A chunk came by way of the parent this long after its announcement.
+    pub(crate) fn arrived_after(&mut self, seconds: f64) {
+        let (mean, deviation) = self.lateness;
+        self.lateness = if mean == 0.0 {
+            (seconds, seconds / 2.0)
+        } else {
+            (mean * 0.875 + seconds * 0.125, deviation * 0.75 + (seconds - mean).abs() * 0.25)
+        };
+    }
+
+    /// After this long a chunk is late: mean + 4 deviations (RFC 6298 §2), within `bounds` seconds.
+    pub(crate) fn patience(&self, bounds: (f64, f64)) -> f64 {
+        (self.lateness.0 + 4.0 * self.lateness.1).clamp(bounds.0, bounds.1.max(bounds.0))
     }
 
     /// Gives the parent up; the caller cancels what is in flight.
     pub(crate) fn orphan(&mut self, look_at: Time) {
         self.parent = None;
         self.in_flight = None;
-        self.path.clear();
         self.misses = 0;
         self.feedback = None;
         self.look_at = look_at;
