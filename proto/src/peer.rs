@@ -95,6 +95,7 @@ impl Peer {
 
     /// Feeds one input at `now`; what the world must do is appended to `out`.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        tracing::trace!(?input, "in");
         match input {
             Input::Tick => {}
             Input::Connected { peer } => self.connected(now, peer, out),

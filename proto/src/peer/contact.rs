@@ -52,7 +52,6 @@ impl Contact {
     pub(super) fn status_due(&mut self, now: Time, wait: Duration) {
         self.status_at = self.status_at.min(now + wait);
     }
-
 }
 
 impl Peer {

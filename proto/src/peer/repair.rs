@@ -120,7 +120,8 @@ impl Peer {
         let parent = track.substreams[usize::from(track.substream_of(number))].parent;
         let tried = |n: &Neighbour| track.tried.contains(&(number, n.peer));
         let old = track.window.find(number).is_some_and(|(segment, _)| now.since(segment.heard) >= HELD_AFTER);
-        let holds = |n: &Neighbour| n.track(track.rendition).is_some_and(|t| old || t.head.is_some_and(|h| h >= number));
+        let holds =
+            |n: &Neighbour| n.track(track.rendition).is_some_and(|t| old || t.head.is_some_and(|h| h >= number));
         let likely = |n: &&Neighbour| {
             n.role == Some(Role::Viewer) && n.uplink_bps() > 0 && Some(n.peer) != parent && !tried(n) && holds(n)
         };

@@ -1,7 +1,7 @@
 //! Everybody, one heap, one clock.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +68,10 @@ pub(super) struct Node {
     pub(super) player: Player,
     following: bool,
     tick_at: Time,
+    /// Segments announced to it, newest last.
+    heard: VecDeque<SegmentNumber>,
+    /// Chunks that outran their announcement.
+    unproven: Vec<(ChunkNumber, PeerId, u32)>,
     connections: Vec<usize>,
     pub(super) stalls_before: (u64, f64),
     pub(super) sent_bytes: u64,
@@ -90,6 +94,7 @@ enum Event {
     Chunk { from: usize, header: ChunkHeader, id: RequestId, len: u32, of: (RenditionId, Epoch) },
     OriginDone { id: RequestId, announcement: Arc<Announcement>, first: ChunkNumber, end: ChunkNumber, took: Duration },
     WindowArrives,
+    Hear(Arc<Announcement>),
 }
 
 const SOURCE: usize = 0;
@@ -178,7 +183,17 @@ impl World {
         self.now = end;
         if std::env::var("SIM_DEBUG").is_ok() {
             for n in self.nodes.iter().take(8) {
-                eprintln!("{:?} {:?} depths {:?} parents {:?} lags {:?} startup {:?} kids {} up {}", n.id, n.peer.stats(), n.peer.depths(end), n.peer.parents(), n.player.lags.iter().take(4).collect::<Vec<_>>(), n.player.startup, n.peer.child_count(), n.link.up_bps as u64);
+                eprintln!(
+                    "{:?} {:?} depths {:?} parents {:?} lags {:?} startup {:?} kids {} up {}",
+                    n.id,
+                    n.peer.stats(),
+                    n.peer.depths(end),
+                    n.peer.parents(),
+                    n.player.lags.iter().take(4).collect::<Vec<_>>(),
+                    n.player.startup,
+                    n.peer.child_count(),
+                    n.link.up_bps as u64
+                );
             }
             eprintln!("{:?} {} {}", self.meter.origin_bytes, self.meter.source_bytes, self.meter.delivered_bytes);
         }
@@ -232,6 +247,8 @@ impl World {
             player: Player::default(),
             following: false,
             tick_at: Time::NEVER,
+            heard: VecDeque::new(),
+            unproven: Vec::new(),
             connections: Vec::new(),
             stalls_before: (0, 0.0),
             sent_bytes: 0,
@@ -274,6 +291,10 @@ impl World {
                 self.origin_done(who, id, &announcement, first, end, took);
             }
             Event::WindowArrives => self.window_arrives(who),
+            Event::Hear(announcement) => {
+                self.hear(who, &announcement);
+                self.play(who);
+            }
         }
     }
 
@@ -287,6 +308,7 @@ impl World {
     fn feed(&mut self, who: usize, input: Input) {
         let now = self.clock();
         let mut out = std::mem::take(&mut self.out);
+        let _span = tracing::debug_span!("peer", who, at = ?self.now).entered();
         self.nodes[who].peer.handle(now, input, &mut out);
         for output in out.drain(..) {
             self.carry_out(who, output);
@@ -490,7 +512,12 @@ impl World {
             let near = self.nodes[from].link.region == self.nodes[who].link.region;
             self.meter.near_bytes += if near { u64::from(len) } else { 0 };
         }
-        self.got(who, number, Some(peer), len, of);
+        let segment = self.window.iter().rev().find(|a| a.index_of(number).is_some()).map(|a| a.segment);
+        if segment.is_some_and(|s| self.nodes[who].heard.contains(&s)) {
+            self.got(who, number, Some(peer), len, of);
+        } else {
+            self.nodes[who].unproven.push((number, peer, len));
+        }
     }
 
     fn origin_done(
@@ -547,8 +574,21 @@ impl World {
     }
 
     fn hear(&mut self, who: usize, announcement: &Arc<Announcement>) {
-        self.nodes[who].player.listed(announcement);
+        let node = &mut self.nodes[who];
+        if node.heard.contains(&announcement.segment) {
+            return;
+        }
+        node.heard.push_back(announcement.segment);
+        if node.heard.len() > 64 {
+            node.heard.pop_front();
+        }
+        node.player.listed(announcement);
+        let proven = |(number, _, _): &(ChunkNumber, PeerId, u32)| announcement.index_of(*number).is_some();
+        let chunks: Vec<_> = node.unproven.extract_if(.., |chunk| proven(chunk)).collect();
         self.feed(who, Input::Announced { announcement: announcement.clone() });
+        for (number, peer, len) in chunks {
+            self.got(who, number, Some(peer), len, (announcement.rendition, announcement.epoch));
+        }
     }
 
     fn join(&mut self, who: usize) {
@@ -605,9 +645,7 @@ impl World {
             // Mesh degree 4: each announcement arrives about three times (research notes, libp2p §8c).
             self.meter.control_bytes += if self.meter.warm { 3 * size as u64 } else { 0 };
             let at = self.now + after;
-            self.push(at, who, Event::Input(Input::Announced { announcement: announcement.clone() }));
-            self.nodes[who].player.listed(announcement);
-            self.push(at, who, Event::Wake);
+            self.push(at, who, Event::Hear(announcement.clone()));
         }
     }
 
