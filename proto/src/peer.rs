@@ -50,6 +50,10 @@ use window::{Positions, Segment};
 /// Renditions followed at once: one picture, one sound, one subtitle, and the next of each while switching.
 const TRACKS_MAX: usize = 8;
 
+/// Segments from before we joined must be whole after this share of their duration, once a player wants them, times
+/// `Config::deadline_share`.
+const CATCH_UP_SHARE: f64 = 0.5;
+
 /// The machine.
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -101,7 +105,7 @@ impl Peer {
             Input::Connected { peer } => self.connected(now, peer, out),
             Input::Disconnected { peer } => self.disconnected(now, peer),
             Input::Greeted { peer, hello, round_trip } => self.greeted(now, peer, &hello, round_trip, out),
-            Input::StatusTold { peer, status } => self.status_told(now, peer, status),
+            Input::StatusTold { peer, status } => self.status_told(now, peer, status, out),
             Input::Introduced { infos } => self.introduced(infos),
             Input::Left { peer } => out.push(Output::Disconnect { peer }),
             Input::Hinted { response } => self.hinted(now, *response, out),
@@ -119,6 +123,8 @@ impl Peer {
             Input::Checked { rendition, epoch, number, from, genuine } => {
                 self.checked(now, rendition, epoch, number, from, genuine, out);
             }
+            Input::Kept { rendition, epoch, number } => self.kept(rendition, epoch, number),
+            Input::Misbehaved { peer, reason } => self.ban(now, peer, reason, out),
             Input::Dropped { rendition, epoch, number } => self.dropped(now, rendition, epoch, number),
             Input::OriginEnded { id, complete, took } => {
                 if let Some(request) = self.requests.close(id) {
@@ -286,8 +292,9 @@ impl Peer {
 
     fn wanted(&mut self, now: Now, rendition: RenditionId, epoch: Epoch, number: SegmentNumber, first: bool) {
         let Some(t) = self.track_index(rendition, epoch) else { return };
-        let target = Duration::from_micros(self.tracks[t].target_duration_us);
-        let (deadline, origin_at) = self.timers(now.mono, target);
+        // A player that begins has one segment and needs the next when that is played.
+        let soon = Duration::from_micros(self.tracks[t].target_duration_us).mul_f64(CATCH_UP_SHARE);
+        let (deadline, origin_at) = self.timers(now.mono, soon);
         let track = &mut self.tracks[t];
         let Some(segment) = track.window.segment_mut(number) else { return };
         if segment.is_complete() {
@@ -392,6 +399,13 @@ impl Peer {
         }
         self.release(t, number);
         self.tell_if_moved(now.mono);
+    }
+
+    fn kept(&mut self, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) {
+        let Some(t) = self.track_index(rendition, epoch) else { return };
+        let Some((segment, index)) = self.tracks[t].window.find_mut(number) else { return };
+        segment.have.insert(index);
+        self.release(t, number);
     }
 
     fn dropped(&mut self, now: Now, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) {

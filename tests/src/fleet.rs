@@ -10,6 +10,7 @@ pub mod http;
 mod probe;
 pub mod proc_fs;
 mod program;
+mod roles;
 mod table;
 pub mod testnet;
 
@@ -22,13 +23,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use self::home::Binaries;
 pub use self::probe::{Probe, ProbeReport, Sample};
 pub use self::program::Program;
-use self::{home::Home, http::Stats, program::Launch};
+pub use self::roles::{Broadcast, HintServer, SEGMENTS_FOR_PLAYERS, Viewer};
+use self::{home::Home, program::Launch};
 
 /// How long a program may take until it has printed its ready lines: generous, since a whole fleet may be starting
 /// on two slow cores.
@@ -85,36 +87,6 @@ pub struct WatchOptions {
     pub region: Option<String>,
     /// `--upload-limit`, such as `5M`.
     pub upload_limit: Option<String>,
-}
-
-/// A running hint server.
-pub struct HintServer {
-    /// The process.
-    pub program: Program,
-    /// What `--hint` takes.
-    pub hint: String,
-    /// The base URL of its status page.
-    pub http: String,
-}
-
-/// A running broadcaster.
-pub struct Broadcast {
-    /// The process.
-    pub program: Program,
-    /// The share link, `starling://…`.
-    pub link: String,
-    /// Its own HLS playlist.
-    pub hls: String,
-}
-
-/// A running viewer's node.
-pub struct Viewer {
-    /// The process.
-    pub program: Program,
-    /// The playlist it serves to players.
-    pub playlist: String,
-    /// Its player page, which is also the base URL of its API.
-    pub player: String,
 }
 
 impl Fleet {
@@ -248,36 +220,6 @@ impl Common {
     /// The defaults, under this name.
     pub fn named(name: impl Into<String>) -> Self {
         Self { name: Some(name.into()), ..Self::default() }
-    }
-}
-
-impl HintServer {
-    /// Reads `/metrics`.
-    ///
-    /// # Errors
-    /// If it doesn't answer.
-    pub async fn metrics(&self) -> Result<http::Metrics> {
-        http::metrics(&self.http).await.context("hint server")
-    }
-}
-
-impl Broadcast {
-    /// Reads `/metrics`.
-    ///
-    /// # Errors
-    /// If it doesn't answer.
-    pub async fn metrics(&self) -> Result<http::Metrics> {
-        http::metrics(&self.hls).await.context("broadcaster")
-    }
-}
-
-impl Viewer {
-    /// Reads `/api/stats`.
-    ///
-    /// # Errors
-    /// If it doesn't answer, or with something else.
-    pub async fn stats(&self) -> Result<Stats> {
-        http::stats(&self.player).await.with_context(|| self.program.name().to_owned())
     }
 }
 

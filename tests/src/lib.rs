@@ -1,3 +1,5 @@
 //! The simulator, the fleet of real processes, and every test that crosses crates.
 
+pub mod bench;
+pub mod fleet;
 pub mod sim;

@@ -139,7 +139,8 @@ impl Peer {
         self.fetch_missing_catalogue(peer, &hello.status, out);
     }
 
-    pub(super) fn status_told(&mut self, now: Now, peer: PeerId, status: Status) {
+    pub(super) fn status_told(&mut self, now: Now, peer: PeerId, status: Status, out: &mut Vec<Output>) {
+        self.fetch_missing_catalogue(peer, &status, out);
         let Some(neighbour) = self.neighbours.find_mut(peer) else { return };
         let sound = status.tracks.iter().all(|t| t.depths.len() <= MAX_DEPTHS);
         if sound {

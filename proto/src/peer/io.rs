@@ -138,6 +138,22 @@ pub enum Input {
         /// Whether it is what the broadcaster signed.
         genuine: bool,
     },
+    /// A chunk of an announced segment is here already: kept from before the broadcaster's restart.
+    Kept {
+        /// Of which rendition.
+        rendition: RenditionId,
+        /// Of which epoch.
+        epoch: Epoch,
+        /// Which.
+        number: ChunkNumber,
+    },
+    /// A neighbour said what no honest one says.
+    Misbehaved {
+        /// Who.
+        peer: PeerId,
+        /// For the log.
+        reason: &'static str,
+    },
     /// A chunk was dropped unchecked: its statement did not come in time.
     Dropped {
         /// Of which rendition.

@@ -266,18 +266,14 @@ impl fmt::Display for Figure {
             |value: Option<f64>, absent: &str| value.map_or(absent.to_owned(), |value| with_unit(value, self.unit));
         let (starling, direct, raw_quic) =
             (number(self.starling, "none"), number(self.direct, ""), number(self.raw_quic, ""));
-        write!(f, "{:<32}{starling:>12}{direct:>12}{raw_quic:>12}", self.label)?;
-        match self.target {
-            None => writeln!(f),
-            Some(target) => {
-                let verdict = if self.pass == Some(true) { "pass" } else { "MISSED" };
-                let (sign, bound) = match target {
-                    Target::AtLeast(bound) => ('≥', bound),
-                    Target::AtMost(bound) => ('≤', bound),
-                };
-                writeln!(f, "   {sign} {}: {verdict}", with_unit(bound, self.unit))
-            }
-        }
+        let line = format!("{:<32}{starling:>12}{direct:>12}{raw_quic:>12}", self.label);
+        let Some(target) = self.target else { return writeln!(f, "{}", line.trim_end()) };
+        let (sign, bound) = match target {
+            Target::AtLeast(bound) => ('≥', bound),
+            Target::AtMost(bound) => ('≤', bound),
+        };
+        let verdict = if self.pass == Some(true) { "pass" } else { "MISSED" };
+        writeln!(f, "{line}   {sign} {}: {verdict}", with_unit(bound, self.unit))
     }
 }
 

@@ -13,16 +13,14 @@ use super::{
     snapshot::{Snapshot, ViewerSnapshot},
 };
 use crate::fleet::{
-    Binaries, Broadcast, BroadcastOptions, Common, Fleet, HintServer, Probe, ProbeReport, Viewer, WatchOptions, http,
+    Binaries, Broadcast, BroadcastOptions, Common, Fleet, HintServer, Probe, ProbeReport, SEGMENTS_FOR_PLAYERS, Viewer,
+    WatchOptions,
 };
 
 /// Between two joins: a crowd, but one that two cores can start.
 const BETWEEN_JOINS: Duration = Duration::from_millis(250);
 
-/// How much the broadcaster has on air before the first player comes, so that nobody's start-up is the stream's own.
-const SEGMENTS_BEFORE_JOINS: usize = 6;
-
-/// How long the stream may take to have that much, and how long the last joiner may take to play.
+/// How long the first segments may take, and how long the last joiner may take to play.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long a player may take to end and write its report.
@@ -77,7 +75,7 @@ impl Stage {
             fleet,
         };
         stage.tell("on air; waiting for the first segments");
-        stage.wait_for_segments(&hls).await?;
+        stage.broadcast.on_air(SEGMENTS_FOR_PLAYERS, PATIENCE).await?;
         for index in 0..workload.viewers.max(workload.direct) {
             if index < workload.viewers {
                 let seat = stage.seat(index, &link).await?;
@@ -105,17 +103,13 @@ impl Stage {
             self.seats.iter_mut().map(|seat| &mut seat.probe).chain(&mut self.direct).collect();
         loop {
             players.retain(|probe| !probe.has_played());
-            let Some(probe) = players.first_mut() else { return Ok(()) };
-            if !probe.program.is_running()? {
-                bail!("{} ended: {}", probe.program.name(), probe.program.log());
+            let waiting = players.len();
+            let Some(player) = players.first_mut().map(|probe| &mut probe.program) else { return Ok(()) };
+            if !player.is_running()? {
+                bail!("{} ended{}", player.name(), player.log_tail());
             }
             if Instant::now() > give_up {
-                bail!(
-                    "{} players show no picture, {} is one; its log: {}",
-                    players.len(),
-                    players[0].program.name(),
-                    players[0].program.log()
-                );
+                bail!("{waiting} players show no picture; {} is one{}", player.name(), player.log_tail());
             }
             sleep(Duration::from_millis(250)).await;
         }
@@ -155,26 +149,6 @@ impl Stage {
         let probe = self.fleet.probe(&relay.in_front_of(&playlist), None, &player(format!("player-{index}")))?;
         Ok(Seat { viewer, relay, probe, ready_after })
     }
-
-    async fn wait_for_segments(&self, hls: &Url) -> Result<()> {
-        let give_up = Instant::now() + PATIENCE;
-        loop {
-            // The test picture is one rendition: its playlist may stand behind a multivariant one.
-            let mut playlist = http::body(hls.as_str()).await.unwrap_or_default();
-            if playlist.contains("#EXT-X-STREAM-INF") {
-                let media = playlist
-                    .lines()
-                    .find(|line| !line.starts_with('#') && !line.is_empty())
-                    .context("an empty playlist")?;
-                playlist = http::body(hls.join(media)?.as_str()).await.unwrap_or_default();
-            }
-            if playlist.matches("#EXTINF").count() >= SEGMENTS_BEFORE_JOINS {
-                return Ok(());
-            }
-            ensure!(Instant::now() < give_up, "the broadcaster's playlist stays short: {playlist}");
-            sleep(Duration::from_millis(250)).await;
-        }
-    }
 }
 
 impl Seat {
@@ -207,6 +181,6 @@ fn link_through(link: &str, hls: &Url, relay: &Relay) -> Result<String> {
 
 /// Media the broadcaster says it sent over libp2p, bytes.
 async fn broadcaster_libp2p(broadcast: &Broadcast) -> Result<u64> {
-    let sent = broadcast.metrics().await?.sum("starling_sent_bytes_total", &[("to", "peers")]);
+    let sent = broadcast.metrics().await?.sum("starling_sent_peers_bytes_total", &[]);
     sent.map(|bytes| bytes as u64).context("the broadcaster's /metrics doesn't tell what it sent to peers")
 }

@@ -14,8 +14,8 @@ use tokio::{
 };
 
 use super::{
-    Binaries, Broadcast, BroadcastOptions, Common, Fleet, HintServer, Probe, ProbeReport, Viewer, WatchOptions,
-    interrupted,
+    Binaries, Broadcast, BroadcastOptions, Common, Fleet, HintServer, Probe, ProbeReport, READY_WITHIN,
+    SEGMENTS_FOR_PLAYERS, Viewer, WatchOptions, interrupted,
     table::{Row, Table},
 };
 
@@ -74,7 +74,7 @@ pub async fn run(options: DemoOptions, binaries: Binaries) -> Result<bool> {
 impl Demo {
     async fn start(options: DemoOptions, binaries: Binaries) -> Result<Self> {
         let fleet = Fleet::new(binaries)?;
-        eprintln!("starting hint server, broadcaster and {} viewers", options.viewers);
+        eprintln!("starting hint server and broadcaster; when a few segments are on air, {} viewers", options.viewers);
         let hint = fleet.hint_server(&Common::named("hint-server")).await?;
         let broadcast = BroadcastOptions {
             common: Common::named("broadcaster"),
@@ -82,6 +82,7 @@ impl Demo {
             ..BroadcastOptions::default()
         };
         let broadcast = fleet.broadcast("test", &broadcast).await?;
+        broadcast.on_air(SEGMENTS_FOR_PLAYERS, READY_WITHIN).await?;
         let mut seats = Vec::new();
         for number in 1..=options.viewers {
             let watch = WatchOptions { common: Common::named(format!("viewer-{number}")), ..WatchOptions::default() };

@@ -14,6 +14,11 @@ use serde::Deserialize;
 
 use super::Program;
 
+const PLAYING: &str = "playing";
+
+/// What a player may do, in its own words.
+const STATES: [&str; 3] = ["starting", PLAYING, "stalled"];
+
 /// Enough of the end of a log to hold a whole line, bytes.
 const LAST_LINES: u64 = 1024;
 
@@ -102,10 +107,10 @@ impl Probe {
 
     /// Whether it has shown a picture by now. Only known if it was started with `--progress`.
     pub fn has_played(&self) -> bool {
-        self.program.log().contains(" s playing ")
+        self.program.log().contains(PLAYING)
     }
 
-    /// What its player does at present: `starting`, `playing` or `stalled`, as its log says.
+    /// What its player does at present: one of `starting`, `playing`, `stalled`, as its log says.
     pub fn state(&self) -> Option<String> {
         state_in(self.program.log_file())
     }
@@ -132,13 +137,14 @@ impl Probe {
     }
 }
 
-/// The state in the last line a player wrote with `--progress`: `12 s playing buffer …`.
+/// The state in the last line a player wrote with `--progress`.
 pub(super) fn state_in(log: &Path) -> Option<String> {
     let mut log = File::open(log).ok()?;
     let end = log.metadata().ok()?.len();
     log.seek(SeekFrom::Start(end.saturating_sub(LAST_LINES))).ok()?;
-    let mut last = String::new();
-    log.read_to_string(&mut last).ok()?;
-    let words = |line: &str| Some(line.split_once(" s ")?.1.split_once(" buffer ")?.0.to_owned());
-    last.lines().rev().find_map(words)
+    let mut last = Vec::new();
+    log.read_to_end(&mut last).ok()?;
+    let last = String::from_utf8_lossy(&last);
+    let state_of = |line: &str| STATES.into_iter().find(|state| line.contains(state));
+    last.lines().rev().find_map(state_of).map(str::to_owned)
 }

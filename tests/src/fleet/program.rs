@@ -137,7 +137,7 @@ impl Program {
     }
 
     /// The last lines of the log, as the end of an error message.
-    pub(super) fn log_tail(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         let last = &lines[lines.len().saturating_sub(15)..];

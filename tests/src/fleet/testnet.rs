@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Binaries, BroadcastOptions, Common, Fleet, Program, WatchOptions, http, probe, proc_fs,
+    Binaries, BroadcastOptions, Common, Fleet, Program, READY_WITHIN, SEGMENTS_FOR_PLAYERS, WatchOptions, http, probe,
+    proc_fs,
     table::{Row, Table},
 };
 
@@ -89,6 +90,8 @@ impl Testnet {
             .create(directory)
             .with_context(|| format!("making {}", directory.display()))?;
         let mut testnet = Self { directory: directory.to_owned(), state: State::default() };
+        // From here on the directory is known as ours, whatever happens.
+        testnet.write()?;
         match testnet.raise(viewers, binaries).await {
             Ok(()) => Ok(testnet),
             Err(error) => {
@@ -196,6 +199,7 @@ impl Testnet {
             ..State::default()
         };
         self.write()?;
+        broadcast.on_air(SEGMENTS_FOR_PLAYERS, READY_WITHIN).await?;
         hint.program.detach();
         broadcast.program.detach();
         self.add(viewers, binaries).await

@@ -2,8 +2,12 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
+use axum::routing::get;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep},
+};
 
 use super::{testnet::Testnet, *};
 
@@ -16,12 +20,12 @@ echo "env: hint=${STARLING_HINT-none} extra=${STARLING_EXTRA-none}" >&2
 trap 'echo told to end >&2; exit 7' TERM
 case $1 in
 broadcast) [ "$2" != bad ] || { echo 'no such input' >&2; exit 3; }
-           printf 'link starling://key/'; sleep 0.1; echo demo; echo 'hls http://127.0.0.1:1/live.m3u8' ;;
+           printf 'link starling://key/'; sleep 0.1; echo demo; echo 'hls HLS' ;;
 watch)     echo 'playlist http://127.0.0.1:2/live.m3u8'; echo 'player http://127.0.0.1:2/' ;;
 probe)     report='{"startup_seconds":0.5,"played_seconds":3,"stalls":{"count":1,"seconds":2.5},"lag_seconds":null,"bitrate_bps":1.5,
              "bytes":{"media":7,"playlist":8},"segments":9,"timestamp_errors":{"gaps":1,"overlaps":2,"more":0},"error":null}'
            trap 'printf "%s" "$report" > "$5"; exit 0' TERM
-           echo '1 s playing buffer 2.0 s' >&2 ;;
+           echo '1 s: playing, buffer 2.0 s' >&2 ;;
 esac
 while :; do sleep 0.05; done
 "#;
@@ -29,14 +33,31 @@ while :; do sleep 0.05; done
 const HINT_SERVER: &str = "#!/bin/sh\necho \"args: $*\" >&2\necho 'hint /ip4/127.0.0.1/udp/1/quic-v1/p2p/x'\necho 'http http://127.0.0.1:3/'\nexec sleep 600\n";
 
 fn fakes() -> (TempDir, Binaries) {
+    fakes_with("http://127.0.0.1:1/live.m3u8")
+}
+
+fn fakes_with(hls: &str) -> (TempDir, Binaries) {
     let directory = tempfile::tempdir().unwrap();
     for (name, script) in [("starling", STARLING), ("starling-hint-server", HINT_SERVER)] {
         let path = directory.path().join(name);
-        fs::write(&path, script).unwrap();
+        fs::write(&path, script.replace("HLS", hls)).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
     let binaries = Binaries::within(&[directory.path()]).unwrap();
     (directory, binaries)
+}
+
+/// Serves a multivariant playlist whose one rendition has six segments; its URL.
+async fn six_segments_on_air() -> String {
+    let segments: String = (1..=6).map(|number| format!("#EXTINF:2,\n{number}.m4s\n")).collect();
+    let media = format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n{segments}");
+    let router = axum::Router::new()
+        .route("/live.m3u8", get(|| async { "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n0/live.m3u8\n" }))
+        .route("/0/live.m3u8", get(|| async { media }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/live.m3u8", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
 }
 
 async fn ended(pid: u32) {
@@ -159,14 +180,25 @@ async fn a_probe_is_seen_playing_and_leaves_its_report() {
         assert!(Instant::now() < give_up, "{}", probe.program.log());
         sleep(Duration::from_millis(10)).await;
     }
+    assert_eq!(probe.state().as_deref(), Some("playing"));
     let report = probe.stop(SOON).await.unwrap();
     assert_eq!((report.startup_seconds, report.stalls.seconds, report.bytes.media), (Some(0.5), 2.5, 7));
     assert!(report.samples.is_empty() && report.timestamp_errors.overlaps == 2);
 }
 
 #[tokio::test]
+async fn a_stream_is_on_air_when_it_lists_enough() {
+    let (_scripts, binaries) = fakes_with(&six_segments_on_air().await);
+    let fleet = Fleet::new(binaries).unwrap();
+    let broadcast = fleet.broadcast("test", &BroadcastOptions::default()).await.unwrap();
+    broadcast.on_air(6, SOON).await.unwrap();
+    let error = broadcast.on_air(7, Duration::from_millis(1)).await.unwrap_err().to_string();
+    assert!(error.ends_with("lists 6 segments, not 7"), "{error}");
+}
+
+#[tokio::test]
 async fn a_testnet_runs_on_between_commands_and_leaves_nothing() {
-    let (scripts, binaries) = fakes();
+    let (scripts, binaries) = fakes_with(&six_segments_on_air().await);
     let directory = scripts.path().join("net");
     drop(Testnet::up(&directory, 2, binaries.clone()).await.unwrap());
     let again = Testnet::up(&directory, 1, binaries.clone()).await.err().unwrap().to_string();
@@ -178,7 +210,7 @@ async fn a_testnet_runs_on_between_commands_and_leaves_nothing() {
     assert!(missing.ends_with("there are 2, 3"), "{missing}");
     let status = Testnet::open(&directory).unwrap().status().await;
     assert!(status.contains("share link    starling://key/demo"), "{status}");
-    assert!(status.contains("viewer-3    playing") && !status.contains("viewer-1"), "{status}");
+    assert!(status.contains("viewer-3") && !status.contains("viewer-1"), "{status}");
     let pids: Vec<u32> = pids_in(&directory);
     assert_eq!(pids.len(), 6, "hint server, broadcaster, two viewers with players");
     assert!(pids.iter().all(|pid| proc_fs::started(*pid).is_some()));

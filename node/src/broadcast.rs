@@ -1,0 +1,263 @@
+//! `starling broadcast`: input → publisher → mesh, with a plain HTTP server beside.
+
+pub mod publisher;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use starling_proto::wire::MAX_TEXT_LEN;
+use starling_proto::{Config, Epoch};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use url::Url;
+
+use crate::cli::BroadcastArgs;
+use crate::clock::wall_now;
+use crate::data_dir::{self, DataDir};
+use crate::gateway::playback::Playback;
+use crate::ingest::{Ingested, pull, test_picture};
+use crate::link::Link;
+use crate::media::Media;
+use crate::net::{Driver, Produced, Setup, Wires};
+use crate::origin_server::{OriginServer, Served};
+use crate::stats::Stats;
+use crate::{identity, metrics, os, statement};
+use publisher::Publisher;
+
+/// Media kept for viewers and players, and the most bytes of it.
+const WINDOW: Duration = Duration::from_secs(30);
+const MEDIA_BYTES_MAX: usize = 256 << 20;
+/// Segments that may wait for the mesh: an input far ahead of it waits itself.
+const QUEUE: usize = 16;
+/// When the catalogue is said again after the start, for those who connect meanwhile; then every [`REPEAT_EVERY`].
+const REPEAT_FIRST: Duration = Duration::from_secs(2);
+const REPEAT_EVERY: Duration = Duration::from_secs(60);
+/// How long after the signal everything must have ended.
+const GRACE: Duration = Duration::from_millis(1500);
+
+/// Broadcasts until `shutdown`.
+///
+/// # Errors
+/// Anything that keeps it from starting, and an input that can't be read; each says what to do.
+pub async fn run(args: BroadcastArgs, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    anyhow::ensure!(!args.name.is_empty() && args.name.len() <= MAX_TEXT_LEN, "--name must have 1 to {MAX_TEXT_LEN} bytes");
+    let dir = DataDir::open(&args.data_dir.clone().unwrap_or_else(|| os::state_dir().join("broadcast")))?;
+    let key = data_dir::key(&args.key_file.clone().unwrap_or_else(|| dir.file("stream.key")))?;
+    let id = identity::of(&key).context("the stream key is not an Ed25519 key; make a new one")?;
+    let stream = statement::stream_id(&id, &args.name);
+    let input = Input::parse(&args.input)?;
+    let place = Place::parse(args.origin.as_deref(), &input)?;
+    let http = TcpListener::bind(args.http).await.with_context(|| {
+        format!("can't serve HTTP at {} (is the port in use? give another with --http, port 0 for any free one)", args.http)
+    })?;
+    let hls = hls_url(http.local_addr()?, args.external_host.as_deref())?;
+    let media = Arc::new(Media::new(WINDOW, MEDIA_BYTES_MAX));
+    let mut config = Config::source(stream, id);
+    config.upload = place == Place::Here;
+    let setup = Setup {
+        stream_key: identity::public_key(&key.public().to_peer_id()).context("the stream key is not an Ed25519 key")?,
+        key: key.clone(),
+        stream,
+        name: args.name.clone(),
+        config,
+        listen: args.listen.clone(),
+        source: Vec::new(),
+        hints: args.hint.clone(),
+        media: media.clone(),
+        origin: None,
+    };
+    let (driver, listening) = Driver::new(setup).await?;
+    let link = Link {
+        key: key.public().to_peer_id(),
+        name: args.name.clone(),
+        origin: match &place {
+            Place::Here => hls.clone(),
+            Place::Elsewhere(url) => url.clone(),
+        },
+        at: reachable(&listening, args.external_host.as_deref()),
+        hints: args.hint.clone(),
+    };
+    println!("link {link}");
+    println!("hls {hls}");
+
+    let (produced_tx, produced) = mpsc::channel(QUEUE);
+    let (stats_tx, stats) = watch::channel(Stats::default());
+    let epoch = Epoch(u64::try_from(wall_now().0 / 1000).unwrap_or(1).max(1));
+    let own_origin = place == Place::Here || input == Input::Test;
+    let mut publisher = Publisher::new(Some(key), stream, args.name.clone(), epoch, own_origin);
+    publisher.serve(place == Place::Here);
+    let (stop, stopped) = watch::channel(false);
+    let (demands, commands) = (mpsc::channel(1).1, mpsc::channel(1).1);
+    let playback = Box::new(Playback::default);
+    let wires = Wires { demands, commands, produced, stats: stats_tx, playback };
+    let served = Served::default();
+    let server = OriginServer::new(media, broadcaster_metrics(stats, served.clone()), served);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(driver.run(wires, signalled(stopped.clone())));
+    let http_stop = signalled(stopped.clone());
+    tasks.spawn(async move { server.serve(http, http_stop).await.context("the HTTP server failed") });
+    tasks.spawn(ingest(input, args, publisher, produced_tx, signalled(stopped)));
+    let result = tokio::select! {
+        () = shutdown => Ok(()),
+        Some(ended) = tasks.join_next() => ended.context("a task failed").and_then(|result| result),
+    };
+    stop.send_replace(true);
+    let _ = tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await;
+    drop(dir);
+    result
+}
+
+/// What INPUT says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Input {
+    Test,
+    Pull(Url),
+}
+
+/// Where first copies come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Here,
+    Elsewhere(Url),
+}
+
+impl Input {
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        if text == "test" {
+            return Ok(Self::Test);
+        }
+        let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        url.map(Self::Pull).with_context(|| {
+            format!("INPUT must be `test` or the http(s) address of a live HLS playlist (….m3u8), not {text:?}")
+        })
+    }
+}
+
+impl Place {
+    fn parse(origin: Option<&str>, input: &Input) -> anyhow::Result<Self> {
+        match (origin, input) {
+            (Some("here"), _) | (None, Input::Test) => Ok(Self::Here),
+            (None, Input::Pull(url)) => Ok(Self::Elsewhere(url.clone())),
+            (Some(text), _) => {
+                let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+                url.map(Self::Elsewhere).with_context(|| format!("--origin must be `here` or an http(s) address, not {text:?}"))
+            }
+        }
+    }
+}
+
+/// Runs the input and publishes what it delivers, until it ends.
+async fn ingest(
+    input: Input,
+    args: BroadcastArgs,
+    mut publisher: Publisher,
+    produced: mpsc::Sender<Produced>,
+    stopped: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let (events_tx, mut events) = mpsc::channel(QUEUE);
+    let source = async {
+        match input {
+            Input::Test => {
+                let segment = Duration::try_from_secs_f64(args.segment_seconds).unwrap_or_default();
+                let options = test_picture::Options { title: args.name.clone(), bitrates_bps: args.bitrate.clone(), segment };
+                test_picture::run(options, events_tx).await.map_err(anyhow::Error::from)
+            }
+            Input::Pull(url) => pull::run(url, events_tx, std::future::pending()).await.map_err(anyhow::Error::from),
+        }
+    };
+    let publish = async {
+        let mut repeat = tokio::time::interval_at(tokio::time::Instant::now() + REPEAT_FIRST, REPEAT_EVERY);
+        loop {
+            let batch = tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => {
+                        let over = matches!(event, Ingested::Ended);
+                        if over {
+                            tracing::info!("the source has ended the stream");
+                        }
+                        publisher.publish(event)
+                    }
+                    None => return,
+                },
+                _ = repeat.tick() => publisher.repeat().map(|produced| produced.into_iter().collect()),
+            };
+            match batch {
+                Ok(batch) => {
+                    for item in batch {
+                        if produced.send(item).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "not published"),
+            }
+        }
+    };
+    let mut stopped = std::pin::pin!(stopped);
+    let (source, _) = tokio::select! {
+        both = async { tokio::join!(source, publish) } => both,
+        () = &mut stopped => return Ok(()),
+    };
+    source.context("the input can't be read")?;
+    // The programme is over; what is left of it stays available until somebody ends us.
+    stopped.await;
+    Ok(())
+}
+
+/// Resolves when told to stop.
+fn signalled(mut stopped: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
+    async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    }
+}
+
+fn hls_url(bound: SocketAddr, external: Option<&str>) -> anyhow::Result<Url> {
+    let host = external.map_or_else(
+        || {
+            let ip = if bound.ip().is_unspecified() { os::outward_address() } else { bound.ip() };
+            SocketAddr::new(ip, bound.port()).to_string()
+        },
+        |host| format!("{host}:{}", bound.port()),
+    );
+    Url::parse(&format!("http://{host}/index.m3u8"))
+        .with_context(|| format!("--external-host {host} is not a host name or address"))
+}
+
+/// The addresses worth putting into a link: not loopback ones, unless there are no others.
+fn reachable(listening: &[Multiaddr], external: Option<&str>) -> Vec<Multiaddr> {
+    if let Some(host) = external {
+        let first = host.parse::<IpAddr>().map_or_else(|_| Protocol::Dns(host.into()), Protocol::from);
+        let moved = listening.iter().map(|address| {
+            let rest = address.iter().skip(1);
+            std::iter::once(first.clone()).chain(rest).collect::<Multiaddr>()
+        });
+        let mut moved: Vec<_> = moved.collect();
+        moved.dedup();
+        return moved;
+    }
+    let is_loopback = |address: &&Multiaddr| {
+        address.iter().any(|part| match part {
+            Protocol::Ip4(ip) => ip.is_loopback(),
+            Protocol::Ip6(ip) => ip.is_loopback(),
+            _ => false,
+        })
+    };
+    let outward: Vec<_> = listening.iter().filter(|a| !is_loopback(a)).take(8).cloned().collect();
+    if outward.is_empty() { listening.iter().take(8).cloned().collect() } else { outward }
+}
+
+fn broadcaster_metrics(stats: watch::Receiver<Stats>, served: Served) -> crate::hls::Metrics {
+    Arc::new(move |out| {
+        let mut registry = Registry::with_prefix("starling");
+        served.register(&mut registry);
+        metrics::register(&mut registry, &stats.borrow());
+        encode(out, &registry)
+    })
+}

@@ -1,0 +1,124 @@
+//! The directory a program keeps its keys in, and its lock.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use libp2p::identity::Keypair;
+use thiserror::Error;
+
+use crate::os;
+
+/// A locked directory; the lock is freed when this is dropped or the process ends, however it ends.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Why a data directory can't be used.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Somebody else works with it.
+    #[error("another starling uses {0}; stop it, or give this one a directory of its own with --data-dir")]
+    InUse(PathBuf),
+    /// It can't be made or written.
+    #[error("can't use {path} as data directory ({source}); give another with --data-dir")]
+    Unusable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Why there is no key.
+#[derive(Debug, Error)]
+pub enum KeyError {
+    /// The file can't be read or written.
+    #[error("can't use the key file {path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file holds something else.
+    #[error("{0} is not a Starling key; move it away, or give another with --key-file")]
+    NotAKey(PathBuf),
+    /// Others can read it.
+    #[error("others can read the key file {0}; take their permission away: chmod 600 {0}")]
+    Exposed(PathBuf),
+}
+
+impl DataDir {
+    /// Makes the directory if need be, and locks it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let unusable = |source| OpenError::Unusable { path: path.to_owned(), source };
+        std::fs::create_dir_all(path).map_err(unusable)?;
+        let lock = File::create(path.join("lock")).map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
+            Err(TryLockError::Error(source)) => Err(unusable(source)),
+        }
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+/// The Ed25519 key kept in a file of mode 0600; made at first use.
+///
+/// # Errors
+/// [`KeyError`].
+pub fn key(path: &Path) -> Result<Keypair, KeyError> {
+    let io = |source| KeyError::Io { path: path.to_owned(), source };
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            if os::is_exposed(path).map_err(io)? {
+                return Err(KeyError::Exposed(path.to_owned()));
+            }
+            Keypair::from_protobuf_encoding(&bytes).map_err(|_| KeyError::NotAKey(path.to_owned()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key = Keypair::generate_ed25519();
+            let bytes = key.to_protobuf_encoding().map_err(|_| KeyError::NotAKey(path.to_owned()))?;
+            os::write_private(path, &bytes).map_err(io)?;
+            tracing::info!(path = %path.display(), "new key made");
+            Ok(key)
+        }
+        Err(error) => Err(io(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_one_is_told() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let first = DataDir::open(dir.path()).expect("first");
+        assert!(matches!(DataDir::open(dir.path()), Err(OpenError::InUse(_))));
+        drop(first);
+        DataDir::open(dir.path()).expect("free again");
+    }
+
+    #[test]
+    fn a_key_lasts_and_is_private() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("stream.key");
+        let made = key(&path).expect("made");
+        assert!(!os::is_exposed(&path).expect("metadata"));
+        assert_eq!(key(&path).expect("read").public(), made.public());
+        std::fs::write(dir.path().join("nonsense"), b"nonsense").expect("written");
+        let nonsense = dir.path().join("nonsense");
+        assert!(matches!(key(&nonsense), Err(KeyError::Exposed(_) | KeyError::NotAKey(_))));
+    }
+}

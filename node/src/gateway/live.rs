@@ -1,0 +1,222 @@
+//! The stream as players get it.
+
+use std::sync::{Arc, PoisonError};
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream::{Stream, StreamExt};
+use starling_proto::wire::{Announcement, Catalogue, Rendition};
+use starling_proto::{Epoch, RenditionId, SegmentNumber};
+use tokio::time::{Instant, timeout_at};
+
+use super::players::{Agent, Transfer};
+use super::{Demand, Shared};
+use crate::hls::body::{self, Broken};
+use crate::hls::name::{self, Named, content_type};
+use crate::hls::playlist;
+use crate::hls::reply::{self, Keep, Kind, failure};
+use crate::hls::window::{self, Rules, Window};
+
+const PLAYLIST: Kind = Kind { content_type: "application/vnd.apple.mpegurl", keep: Keep::Never };
+
+/// `/live/index.m3u8`
+pub(super) async fn stream(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    let agent = Agent::of(&headers);
+    shared.players.playlist(&agent);
+    let deadline = Instant::now() + shared.patience.playlist;
+    let Some(catalogue) = shared.catalogue(deadline).await else { return no_catalogue() };
+    if let Some(rendition) = playlist::direct(&catalogue) {
+        let prefix = format!("{}/", rendition.id);
+        return media_playlist(&shared, &headers, rendition.id, &prefix, deadline).await;
+    }
+    let text = catalogue.multivariant.clone().unwrap_or_default();
+    reply::bytes(&headers, text.into(), PLAYLIST)
+}
+
+/// `/live/<rendition>/…`
+pub(super) async fn file(
+    State(shared): State<Arc<Shared>>,
+    Path((rendition, file)): Path<(String, String)>,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
+    let Ok(rendition) = rendition.parse().map(RenditionId) else { return unknown() };
+    match name::parse(&file) {
+        Some(Named::Playlist) => {
+            shared.players.playlist(&Agent::of(&headers));
+            let deadline = Instant::now() + shared.patience.playlist;
+            media_playlist(&shared, &headers, rendition, "", deadline).await
+        }
+        Some(Named::Segment(epoch, number)) => {
+            let Some(listed) = shared.find(rendition, epoch, number) else { return unknown() };
+            let kind = Kind { content_type: content_type(&file), keep: Keep::Never };
+            let transfer = (method == Method::GET).then(|| shared.begin(&headers, listed.0, &listed.1));
+            segment(&shared, &headers, listed.1, kind, transfer)
+        }
+        Some(Named::Init(epoch, index)) => match window::init(&shared.wiring.media, rendition, epoch, index) {
+            Some(body) => reply::bytes(&headers, body, Kind { content_type: content_type(&file), keep: Keep::Never }),
+            None => unknown(),
+        },
+        None => unknown(),
+    }
+}
+
+async fn media_playlist(
+    shared: &Shared,
+    headers: &HeaderMap,
+    rendition: RenditionId,
+    prefix: &str,
+    deadline: Instant,
+) -> Response {
+    let Some(catalogue) = shared.catalogue(deadline).await else { return no_catalogue() };
+    if catalogue.rendition(rendition).is_none() {
+        return failure(StatusCode::NOT_FOUND, "the stream has no such rendition; begin with /live/index.m3u8");
+    }
+    shared.demand(Demand::Playlist { rendition });
+    let window = shared.window(rendition, deadline).await;
+    // Both may have changed meanwhile, but not so that the rendition disappears from the one it was found in.
+    let catalogue = shared.wiring.media.catalogue().unwrap_or(catalogue);
+    let Some(described) = catalogue.rendition(rendition).filter(|_| !window.entries.is_empty()) else {
+        return failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the stream is known, but no segment of it was announced yet; is the broadcast running?",
+        );
+    };
+    reply::bytes(headers, playlist::media(described, &window, prefix, catalogue.ended).into(), PLAYLIST)
+}
+
+fn segment(
+    shared: &Shared,
+    headers: &HeaderMap,
+    announcement: Arc<Announcement>,
+    kind: Kind,
+    transfer: Option<Transfer>,
+) -> Response {
+    let patience = shared.patience.chunk;
+    reply::ranged(headers, announcement.byte_len(), kind, |part| {
+        let len = part.end - part.start;
+        let bytes = body::segment(shared.wiring.media.clone(), announcement, part, patience);
+        Body::from_stream(noting_the_end(bytes, len, transfer))
+    })
+}
+
+/// The same bytes. The transfer is complete when the last of `len` was taken (nobody asks for more, the length being
+/// known), and abandoned when dropped before.
+fn noting_the_end(
+    bytes: impl Stream<Item = Result<Bytes, Broken>> + Send + 'static,
+    len: u64,
+    mut transfer: Option<Transfer>,
+) -> impl Stream<Item = Result<Bytes, Broken>> + Send + 'static {
+    let mut missing = len;
+    bytes.inspect(move |chunk| match chunk {
+        Ok(chunk) => {
+            missing = missing.saturating_sub(chunk.len() as u64);
+            if missing == 0 {
+                transfer.take().into_iter().for_each(Transfer::complete);
+            }
+        }
+        Err(broken) => tracing::debug!(%broken, "a player's segment broke off"),
+    })
+}
+
+impl Shared {
+    /// The catalogue, waiting for the first.
+    async fn catalogue(&self, deadline: Instant) -> Option<Arc<Catalogue>> {
+        let mut changes = self.wiring.media.changes();
+        loop {
+            changes.mark_unchanged();
+            if let Some(catalogue) = self.wiring.media.catalogue() {
+                return Some(catalogue);
+            }
+            timeout_at(deadline, changes.changed()).await.ok()?.ok()?;
+        }
+    }
+
+    /// What to list, waiting for a beginning; empty if there is none by the deadline.
+    async fn window(&self, rendition: RenditionId, mut deadline: Instant) -> Window {
+        /// Players begin three segments before the end.
+        const FULL: usize = 3;
+        let mut changes = self.wiring.media.changes();
+        let mut begun = false;
+        loop {
+            changes.mark_unchanged();
+            let (window, ended) = self.window_now(rendition);
+            if window.playable() >= FULL || (ended && window.playable() > 0) {
+                return self.settled(rendition, window);
+            }
+            if window.playable() > 0 && !begun {
+                begun = true;
+                deadline = deadline.min(Instant::now() + self.patience.fuller_playlist);
+            }
+            if !matches!(timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
+                let (window, _) = self.window_now(rendition);
+                return self.settled(rendition, window);
+            }
+        }
+    }
+
+    fn window_now(&self, rendition: RenditionId) -> (Window, bool) {
+        let ended = self.wiring.media.catalogue().is_some_and(|catalogue| catalogue.ended);
+        let from = self.listed_from.lock().unwrap_or_else(PoisonError::into_inner).get(&rendition).copied();
+        let rules = Rules { from: from.unwrap_or(0), complete_only: false, ended };
+        (window::window(&self.wiring.media, rendition, rules), ended)
+    }
+
+    /// Remembers where a playlist begins that is about to be served. Only renditions of a catalogue get here, so the
+    /// map is bounded as catalogues are.
+    fn settled(&self, rendition: RenditionId, window: Window) -> Window {
+        if let Some(first) = window.entries.first() {
+            self.listed_from
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .entry(rendition)
+                .and_modify(|from| *from = first.position.max(*from))
+                .or_insert(first.position);
+        }
+        window
+    }
+
+    fn find(&self, rendition: RenditionId, epoch: Epoch, number: SegmentNumber) -> Option<(u64, Arc<Announcement>)> {
+        let is_it = |a: &Announcement| a.epoch == epoch && a.segment == number;
+        let listing = self.wiring.media.listing(rendition);
+        listing
+            .into_iter()
+            .find(|listed| is_it(&listed.announcement))
+            .map(|listed| (listed.position, listed.announcement))
+    }
+
+    /// A player asked for a segment.
+    fn begin(&self, headers: &HeaderMap, position: u64, announcement: &Announcement) -> Transfer {
+        let rendition = announcement.rendition;
+        let catalogue = self.wiring.media.catalogue();
+        let described = catalogue.as_deref().and_then(|c| Some((c, c.rendition(rendition)?)));
+        let main = described
+            .is_some_and(|(catalogue, rendition): (&Catalogue, &Rendition)| playlist::is_main(catalogue, rendition));
+        let whole =
+            !headers.contains_key(header::RANGE) || headers.get(header::RANGE).is_some_and(|range| range == "bytes=0-");
+        let (first, transfer) =
+            self.players.segment(&Agent::of(headers), position, announcement.duration(), main && whole);
+        self.demand(Demand::Segment { rendition, epoch: announcement.epoch, segment: announcement.segment, first });
+        transfer
+    }
+
+    fn demand(&self, demand: Demand) {
+        if self.wiring.demands.try_send(demand).is_err() {
+            tracing::trace!(?demand, "demand dropped: the driver is behind");
+        }
+    }
+}
+
+fn no_catalogue() -> Response {
+    failure(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "no catalogue of the stream yet: neither its origin nor a neighbour has answered; still trying",
+    )
+}
+
+fn unknown() -> Response {
+    failure(StatusCode::NOT_FOUND, "not here: it left the playlist, or never was in it")
+}

@@ -1,0 +1,156 @@
+//! Which segments a playlist lists: complete runs of numbers, nothing a player couldn't fetch.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use starling_proto::wire::Announcement;
+use starling_proto::{Epoch, RenditionId, WallTime};
+
+use crate::media::{Listed, Media};
+
+/// The entries of a media playlist, oldest first, positions rising by exactly one.
+#[derive(Clone, Debug, Default)]
+pub struct Window {
+    /// EXT-X-DISCONTINUITY-SEQUENCE.
+    pub discontinuity_sequence: u64,
+    /// One for each media sequence number.
+    pub entries: Vec<Entry>,
+}
+
+/// One line of a media playlist.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its media sequence number.
+    pub position: u64,
+    /// When its first frame was captured.
+    pub start: WallTime,
+    /// How long it plays, microseconds.
+    pub duration_us: u64,
+    /// Whether EXT-X-DISCONTINUITY stands before it.
+    pub discontinuity: bool,
+    /// What is to be fetched; `None` for a hole, which is listed as EXT-X-GAP.
+    pub media: Option<Playable>,
+}
+
+/// A segment with all a player needs to play it.
+#[derive(Clone, Debug)]
+pub struct Playable {
+    /// The segment.
+    pub announcement: Arc<Announcement>,
+    /// The bytes of its initialization section, if it needs one.
+    pub init: Option<Bytes>,
+}
+
+/// What may be listed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rules {
+    /// Nothing below this position: a media sequence number never falls from one load to the next.
+    pub from: u64,
+    /// Only segments all of whose chunks are here.
+    pub complete_only: bool,
+    /// Nothing will follow the newest segment.
+    pub ended: bool,
+}
+
+/// At least this many segments are listed if there are as many: players begin three target durations before the end
+/// (RFC 8216bis §6.3.3), and some of those who poll late come for the ones before. A guess.
+const LISTED_MIN: usize = 6;
+
+/// A run of missing segments up to this long is listed as gaps; a longer one makes a new beginning. A guess.
+const HOLE_MAX: u64 = 16;
+
+/// The init section `index` of an epoch, if it is known.
+pub fn init(media: &Media, rendition: RenditionId, epoch: Epoch, index: u16) -> Option<Bytes> {
+    let catalogue = media.catalogue().filter(|catalogue| catalogue.epoch == epoch)?;
+    catalogue.rendition(rendition)?.init(index).cloned()
+}
+
+/// Chooses what to list of a rendition.
+pub fn window(media: &Media, rendition: RenditionId, rules: Rules) -> Window {
+    let listing = media.listing(rendition);
+    // What leaves the playlist must stay available for as long as the playlist is (RFC 8216bis §6.2.2), so only the
+    // newer half of what is held is listed.
+    let retired = (listing.len() / 2).min(listing.len().saturating_sub(LISTED_MIN));
+    let mut window = Window::default();
+    for listed in listing.into_iter().skip(retired).skip_while(|listed| listed.position < rules.from) {
+        window.append(listed, |epoch, index| init(media, rendition, epoch, index), rules);
+    }
+    window.drop_unsettled_end(rules);
+    window
+}
+
+impl Window {
+    /// How many of the entries can be fetched.
+    pub fn playable(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.media.is_some()).count()
+    }
+
+    fn append(&mut self, listed: Listed, init: impl Fn(Epoch, u16) -> Option<Bytes>, rules: Rules) {
+        let entry = Entry::of(&listed, init, rules);
+        match self.entries.last() {
+            None if entry.media.is_none() => return,
+            None => self.discontinuity_sequence = listed.discontinuity_sequence,
+            Some(last) if listed.position - last.position - 1 > HOLE_MAX => {
+                self.entries.clear();
+                self.discontinuity_sequence = listed.discontinuity_sequence;
+            }
+            Some(last) => {
+                let gaps = gaps(last, &entry);
+                self.entries.extend(gaps);
+            }
+        }
+        self.entries.push(entry);
+    }
+
+    /// The end of a playlist can't be taken back, so it holds nothing that may yet turn out otherwise: no segment
+    /// that isn't playable yet, and none behind a hole before one more has come, for statements overtake each other.
+    fn drop_unsettled_end(&mut self, rules: Rules) {
+        let behind_hole = matches!(&self.entries[..], [.., before, _] if before.media.is_none());
+        if behind_hole && !rules.ended {
+            self.entries.pop();
+        }
+        while self.entries.last().is_some_and(|entry| entry.media.is_none()) {
+            self.entries.pop();
+        }
+    }
+}
+
+impl Entry {
+    fn of(listed: &Listed, init: impl Fn(Epoch, u16) -> Option<Bytes>, rules: Rules) -> Self {
+        let announcement = &listed.announcement;
+        let needed = announcement.init.map(|index| init(announcement.epoch, index));
+        let playable = (listed.complete || !rules.complete_only) && needed != Some(None);
+        Self {
+            position: listed.position,
+            start: announcement.start,
+            duration_us: announcement.duration_us,
+            discontinuity: listed.discontinuity,
+            media: playable.then(|| Playable { announcement: announcement.clone(), init: needed.flatten() }),
+        }
+    }
+
+    fn end(&self) -> WallTime {
+        self.start + std::time::Duration::from_micros(self.duration_us)
+    }
+}
+
+/// Entries for the missing positions between two, sharing the time between them; if the clock doesn't tell, each is
+/// as long as its predecessor.
+fn gaps(before: &Entry, after: &Entry) -> Vec<Entry> {
+    let missing = after.position.saturating_sub(before.position + 1);
+    let between = u64::try_from(after.start.0.saturating_sub(before.end().0)).unwrap_or(0);
+    let share = between / missing.max(1);
+    let plausible = !after.discontinuity && (1..=2 * before.duration_us).contains(&share);
+    let duration_us = if plausible { share } else { before.duration_us };
+    let gap = |index: u64| Entry {
+        position: before.position + 1 + index,
+        start: before.end() + std::time::Duration::from_micros(index * duration_us),
+        duration_us,
+        discontinuity: false,
+        media: None,
+    };
+    (0..missing).map(gap).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+//! A media playlist, read segment by segment, with what each segment inherits from the lines before it.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use starling_proto::WallTime;
+use url::Url;
+
+use super::LoadError;
+use super::date;
+use super::key::Keys;
+use super::line::{attribute, is_repeatable, lines, tag};
+use super::variables::{self, Variables};
+
+/// Newest segments kept of one playlist; a DVR window of hours is of no use here.
+const SEGMENTS_MAX: usize = 1024;
+
+/// Playlist-level tags kept, and tags kept before one segment.
+pub(super) const TAGS_MAX: usize = 32;
+
+/// One reading of a media playlist.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct MediaPlaylist {
+    /// EXT-X-TARGETDURATION, seconds, 1 to 3600; the longest segment's if the tag is missing.
+    pub(super) target_duration: u32,
+    /// EXT-X-VERSION.
+    pub(super) version: u8,
+    /// Playlist-level tags that the standard knows, to repeat.
+    pub(super) tags: Vec<String>,
+    /// Playlist-level tags it doesn't know: those above EXT-X-MEDIA-SEQUENCE and its like. Further down they are taken
+    /// to belong to the next segment.
+    pub(super) unknown_tags: Vec<String>,
+    /// The newest segments, at most [`SEGMENTS_MAX`], by rising number.
+    pub(super) segments: Vec<Listed>,
+    /// EXT-X-DATERANGE lines after the last segment.
+    pub(super) trailing: Vec<String>,
+    /// EXT-X-ENDLIST.
+    pub(super) ended: bool,
+    /// The server holds back a request for a segment that isn't there yet (CAN-BLOCK-RELOAD).
+    pub(super) blocks: bool,
+}
+
+/// A segment as listed.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Listed {
+    pub(super) number: u64,
+    /// Where it is.
+    pub(super) url: Url,
+    /// The same as written.
+    pub(super) uri: String,
+    /// EXT-X-BYTERANGE.
+    pub(super) range: Option<Range<u64>>,
+    /// EXTINF.
+    pub(super) duration: Duration,
+    /// EXT-X-PROGRAM-DATE-TIME, its own or counted from a neighbour's.
+    pub(super) date: Option<WallTime>,
+    pub(super) discontinuity: bool,
+    /// EXT-X-GAP: listed, but not there.
+    pub(super) gap: bool,
+    pub(super) init: Option<Arc<Map>>,
+    pub(super) keys: Keys,
+    /// EXT-X-DATERANGE lines before it.
+    pub(super) dateranges: Vec<String>,
+    /// Other lines to repeat before it.
+    pub(super) tags: Vec<String>,
+}
+
+/// EXT-X-MAP: where an initialization section is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Map {
+    pub(super) url: Url,
+    pub(super) range: Option<Range<u64>>,
+}
+
+impl MediaPlaylist {
+    /// EXT-X-VERSION for the lines as they are repeated: an initialization vector spelt out needs 2.
+    pub(super) fn hls_version(&self) -> u8 {
+        let counts = self.segments.iter().any(|listed| listed.keys.count());
+        self.version.max(if counts { 2 } else { 1 })
+    }
+
+    /// What the segments' file names should end in: as the newest does, if players know it.
+    pub(super) fn extension(&self) -> String {
+        const KNOWN: [&str; 16] = [
+            "ts", "m2ts", "m4s", "mp4", "m4v", "m4a", "cmfv", "cmfa", "cmft", "aac", "ac3", "ec3", "mp3", "vtt",
+            "webvtt", "m4f",
+        ];
+        let Some(newest) = self.segments.last() else { return "ts".to_owned() };
+        let ending = newest.url.path().rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+        let by_kind = || if newest.init.is_some() { "m4s" } else { "ts" }.to_owned();
+        ending.filter(|ending| KNOWN.contains(&ending.as_str())).unwrap_or_else(by_kind)
+    }
+}
+
+/// Reads `text`, found at `url`.
+pub(super) fn parse(text: &str, url: &Url, imported: &Variables, limit: usize) -> Result<MediaPlaylist, LoadError> {
+    let (text, _) = variables::resolve(text, url, imported, limit)?;
+    let mut reading = Reading::new(url);
+    for line in lines(&text) {
+        match tag(line) {
+            Some((name, value)) => reading.tag(line, name, value)?,
+            None if line.starts_with('#') || line.trim().is_empty() => {}
+            None => reading.uri(line),
+        }
+    }
+    Ok(reading.finish())
+}
+
+struct Reading<'a> {
+    base: &'a Url,
+    playlist: MediaPlaylist,
+    segments: VecDeque<Listed>,
+    /// Number of the next segment.
+    number: u64,
+    /// What applies until it is changed.
+    keys: Keys,
+    init: Option<Arc<Map>>,
+    bitrate: Option<String>,
+    /// When the next segment begins, if that follows from an earlier date.
+    date: Option<WallTime>,
+    /// Resource and end of the last byte range, where a range without an offset continues.
+    range_end: Option<(String, u64)>,
+    next: Next,
+}
+
+/// What applies to the next segment only.
+#[derive(Default)]
+struct Next {
+    duration: Option<Duration>,
+    byterange: Option<(u64, Option<u64>)>,
+    discontinuity: bool,
+    gap: bool,
+    dateranges: Vec<String>,
+    tags: Vec<String>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(base: &'a Url) -> Self {
+        Self {
+            base,
+            playlist: MediaPlaylist::default(),
+            segments: VecDeque::new(),
+            number: 0,
+            keys: Keys::default(),
+            init: None,
+            bitrate: None,
+            date: None,
+            range_end: None,
+            next: Next::default(),
+        }
+    }
+
+    fn tag(&mut self, line: &str, name: &str, value: &str) -> Result<(), LoadError> {
+        let value = value.trim();
+        match name {
+            "EXTINF" => self.next.duration = Some(seconds(value.split(',').next().unwrap_or(""))),
+            "EXT-X-BYTERANGE" => self.next.byterange = byterange(value),
+            "EXT-X-DISCONTINUITY" => self.next.discontinuity = true,
+            "EXT-X-GAP" => self.next.gap = true,
+            "EXT-X-PROGRAM-DATE-TIME" => self.date_next(value),
+            "EXT-X-DATERANGE" => keep(&mut self.next.dateranges, line),
+            "EXT-X-BITRATE" => self.bitrate = is_repeatable(line).then(|| line.to_owned()),
+            "EXT-X-KEY" => self.keys.set(line, value, self.base)?,
+            "EXT-X-MAP" => self.init = Some(Arc::new(map(value, self.base)?)),
+            "EXT-X-TARGETDURATION" => {
+                self.playlist.target_duration = seconds(value).as_secs_f64().ceil() as u32;
+                self.end_header();
+            }
+            "EXT-X-MEDIA-SEQUENCE" => {
+                self.number = value.parse().unwrap_or(0);
+                self.end_header();
+            }
+            "EXT-X-DISCONTINUITY-SEQUENCE" => self.end_header(),
+            "EXT-X-SKIP" => {
+                let skipped = attribute(value, "SKIPPED-SEGMENTS").and_then(|n| n.parse().ok()).unwrap_or(0);
+                self.number = self.number.saturating_add(skipped);
+            }
+            "EXT-X-VERSION" => self.playlist.version = value.parse().unwrap_or(0),
+            "EXT-X-SERVER-CONTROL" => self.playlist.blocks = attribute(value, "CAN-BLOCK-RELOAD") == Some("YES"),
+            "EXT-X-ENDLIST" => self.playlist.ended = true,
+            "EXT-X-INDEPENDENT-SEGMENTS" | "EXT-X-START" | "EXT-X-I-FRAMES-ONLY" => {
+                keep(&mut self.playlist.tags, line);
+            }
+            // Of the playlist as a whole, which ours is not: it has another window and other parts.
+            "EXTM3U"
+            | "EXT-X-PLAYLIST-TYPE"
+            | "EXT-X-ALLOW-CACHE"
+            | "EXT-X-PART-INF"
+            | "EXT-X-PART"
+            | "EXT-X-PRELOAD-HINT"
+            | "EXT-X-RENDITION-REPORT" => {}
+            _ => keep(&mut self.next.tags, line),
+        }
+        Ok(())
+    }
+
+    /// Unknown tags above the fixed header tags belong to the playlist.
+    fn end_header(&mut self) {
+        if self.segments.is_empty() && self.next.duration.is_none() {
+            self.playlist.unknown_tags.append(&mut self.next.tags);
+            self.playlist.unknown_tags.truncate(TAGS_MAX);
+        }
+    }
+
+    fn date_next(&mut self, value: &str) {
+        let Some(date) = date::parse(value) else { return };
+        if self.date.is_none() {
+            date_backwards(&mut self.segments, date);
+        }
+        self.date = Some(date);
+    }
+
+    fn uri(&mut self, line: &str) {
+        let next = std::mem::take(&mut self.next);
+        // EXTINF is what makes a line a segment, RFC 8216bis §4.4.4.1.
+        let Some(duration) = next.duration else { return };
+        let number = self.number;
+        self.number = number.saturating_add(1);
+        let date = self.date;
+        self.date = date.map(|date| date + duration);
+        let range = next.byterange.map(|(len, offset)| self.range(line, len, offset));
+        let tags = self.bitrate.iter().cloned().chain(next.tags).collect();
+        let joined = self.base.join(line);
+        self.segments.push_back(Listed {
+            number,
+            gap: next.gap || joined.is_err(),
+            url: joined.unwrap_or_else(|_| self.base.clone()),
+            uri: line.to_owned(),
+            range,
+            duration,
+            date,
+            discontinuity: next.discontinuity,
+            init: self.init.clone(),
+            keys: self.keys.clone(),
+            dateranges: next.dateranges,
+            tags,
+        });
+        if self.segments.len() > SEGMENTS_MAX {
+            self.segments.pop_front();
+        }
+    }
+
+    fn range(&mut self, uri: &str, len: u64, offset: Option<u64>) -> Range<u64> {
+        let follows = self.range_end.as_ref().filter(|(resource, _)| resource == uri).map_or(0, |(_, end)| *end);
+        let start = offset.unwrap_or(follows);
+        let end = start.saturating_add(len);
+        self.range_end = Some((uri.to_owned(), end));
+        start..end
+    }
+
+    fn finish(self) -> MediaPlaylist {
+        let mut playlist = self.playlist;
+        playlist.segments = self.segments.into();
+        playlist.trailing = self.next.dateranges;
+        if playlist.target_duration == 0 {
+            let longest = playlist.segments.iter().map(|s| s.duration).max().unwrap_or_default();
+            playlist.target_duration = longest.as_secs_f64().round() as u32;
+        }
+        playlist.target_duration = playlist.target_duration.max(1);
+        playlist.version = playlist.version.max(1);
+        playlist
+    }
+}
+
+/// Segments before the first date count back from it.
+fn date_backwards(segments: &mut VecDeque<Listed>, mut date: WallTime) {
+    for segment in segments.iter_mut().rev() {
+        date = date - segment.duration;
+        segment.date = Some(date);
+    }
+}
+
+fn keep(tags: &mut Vec<String>, line: &str) {
+    if tags.len() < TAGS_MAX && is_repeatable(line) {
+        tags.push(line.to_owned());
+    }
+}
+
+/// Decimal seconds, 0 to an hour; 0 for anything else.
+fn seconds(value: &str) -> Duration {
+    let seconds = value.trim().parse::<f64>().ok().filter(|s| s.is_finite()).unwrap_or(0.0);
+    Duration::from_micros((seconds.clamp(0.0, 3600.0) * 1e6).round() as u64)
+}
+
+/// `<length>[@<offset>]`.
+fn byterange(value: &str) -> Option<(u64, Option<u64>)> {
+    match value.trim().split_once('@') {
+        Some((len, offset)) => Some((len.parse().ok()?, Some(offset.parse().ok()?))),
+        None => Some((value.trim().parse().ok()?, None)),
+    }
+}
+
+fn map(list: &str, base: &Url) -> Result<Map, LoadError> {
+    let uri = attribute(list, "URI").unwrap_or("");
+    let url = base.join(uri).map_err(|_| LoadError::bad_uri(uri))?;
+    let range = attribute(list, "BYTERANGE").and_then(byterange);
+    let range = range.map(|(len, offset)| offset.unwrap_or(0)..offset.unwrap_or(0).saturating_add(len));
+    Ok(Map { url, range })
+}
+
+#[cfg(test)]
+mod tests;

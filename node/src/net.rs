@@ -1,0 +1,21 @@
+//! Where the protocol meets the network: [`Driver`] turns what sockets, players and inputs bring into
+//! [`starling_proto::Input`]s and carries out the outputs. It decides nothing.
+//!
+//! | file | what |
+//! |---|---|
+//! | `swarm`, `codec` | libp2p: protocols, limits, framing |
+//! | `driver` | the loop |
+//! | `events` | libp2p events → inputs |
+//! | `outputs` | outputs → libp2p calls |
+//! | `statements` | signed statements and unproven chunks on their way into the store |
+//! | `fetch` | byte ranges from the origin, cut into chunks and checked |
+
+mod codec;
+mod driver;
+mod events;
+mod fetch;
+mod outputs;
+mod statements;
+pub(crate) mod swarm;
+
+pub use driver::{Driver, Produced, Setup, Wires};

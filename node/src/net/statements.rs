@@ -1,0 +1,187 @@
+//! Signed statements on their way into the store, and chunks that outran theirs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use starling_proto::wire::{Announcement, Catalogue, Roster};
+use starling_proto::{ChunkNumber, Epoch, Input, PeerId, RenditionId};
+
+use super::driver::Driver;
+use super::fetch::Fetched;
+use super::swarm;
+use crate::identity;
+use crate::statement::{self, StatementError};
+
+/// A chunk whose announcement isn't known yet: neither played nor passed on.
+pub(super) struct Unproven {
+    rendition: RenditionId,
+    epoch: Epoch,
+    number: ChunkNumber,
+    from: PeerId,
+    body: Bytes,
+    at: Instant,
+}
+
+/// Chunks kept without their announcement: a segment's worth for each of a few renditions.
+const UNPROVEN_MAX: usize = 64;
+/// How long one is kept: gossip repairs a lost announcement within a few heartbeats.
+const UNPROVEN_AGE_MAX: Duration = Duration::from_secs(5);
+
+impl Driver {
+    /// A catalogue's envelope from a neighbour or from gossip. Returns whether it was sound.
+    pub(super) fn take_catalogue(&mut self, envelope: &Bytes) -> Result<(), StatementError> {
+        let claimed: Catalogue = statement::peek(envelope)?;
+        let known = self.media.catalogue();
+        if known.is_some_and(|c| (c.epoch, c.version) >= (claimed.epoch, claimed.version)) {
+            return Ok(());
+        }
+        let catalogue = Arc::new(statement::verify::<Catalogue>(&self.stream_key, &self.stream, envelope)?);
+        tracing::info!(epoch = %catalogue.epoch, version = catalogue.version, "catalogue received");
+        self.hold_catalogue(catalogue, envelope.clone());
+        Ok(())
+    }
+
+    fn hold_catalogue(&mut self, catalogue: Arc<Catalogue>, signed: Bytes) {
+        if !self.media.set_catalogue(catalogue.clone(), signed) {
+            return;
+        }
+        self.inputs.push_back(Input::CatalogueHeld { catalogue });
+        for rendition in self.wanted_before_catalogue.drain(..) {
+            self.inputs.push_back(Input::Followed { rendition });
+        }
+    }
+
+    /// An announcement's envelope from a neighbour or from gossip.
+    pub(super) fn take_announcement(&mut self, envelope: &Bytes) -> Result<(), StatementError> {
+        let claimed: Announcement = statement::peek(envelope)?;
+        let (rendition, epoch, first) = (claimed.rendition, claimed.epoch, claimed.first_chunk);
+        let proven = !self.media.statement_beginning(rendition, epoch, first).is_empty();
+        let known = self.media.announcement_of(rendition, epoch, first);
+        if let (true, Some(announcement)) = (proven, known) {
+            self.inputs.push_back(Input::Announced { announcement });
+            return Ok(());
+        }
+        let announcement = Arc::new(statement::verify::<Announcement>(&self.stream_key, &self.stream, envelope)?);
+        self.media.announce(announcement.clone(), envelope.clone());
+        self.inputs.push_back(Input::Announced { announcement: announcement.clone() });
+        for number in (first.0..announcement.end_chunk().0).map(ChunkNumber) {
+            if self.media.chunk(rendition, epoch, number).is_some() {
+                self.inputs.push_back(Input::Kept { rendition, epoch, number });
+            }
+        }
+        self.prove(&announcement);
+        Ok(())
+    }
+
+    /// A roster's envelope from a hint server of the link.
+    pub(super) fn take_roster(&mut self, envelope: &Bytes) -> Result<(), StatementError> {
+        let claimed: Roster = statement::peek(envelope)?;
+        let issuer = identity::to_libp2p(&claimed.issuer).ok_or(StatementError::Signature)?;
+        let trusted = self.hint_servers.iter().any(|(server, _)| *server == issuer);
+        let key = identity::public_key(&issuer).filter(|_| trusted).ok_or(StatementError::Signature)?;
+        let roster = statement::verify::<Roster>(&key, &self.stream, envelope)?;
+        self.inputs.push_back(Input::RosterHeld { roster: Arc::new(roster) });
+        Ok(())
+    }
+
+    /// A chunk arrived from a neighbour: into the store if it is what was announced.
+    pub(super) fn take_chunk(&mut self, from: PeerId, rendition: RenditionId, epoch: Epoch, number: ChunkNumber, body: Bytes) {
+        match self.media.announcement_of(rendition, epoch, number) {
+            Some(announcement) => self.check_chunk(&announcement, number, Some(from), body),
+            None if self.unproven.len() < UNPROVEN_MAX => {
+                self.unproven.push(Unproven { rendition, epoch, number, from, body, at: Instant::now() });
+            }
+            None => self.inputs.push_back(Input::Dropped { rendition, epoch, number }),
+        }
+    }
+
+    fn check_chunk(&mut self, announcement: &Announcement, number: ChunkNumber, from: Option<PeerId>, body: Bytes) {
+        let genuine = statement::is_genuine(announcement, number, &body);
+        self.settle_chunk(announcement, number, from, body, genuine);
+    }
+
+    fn settle_chunk(&mut self, announcement: &Announcement, number: ChunkNumber, from: Option<PeerId>, body: Bytes, genuine: bool) {
+        let (rendition, epoch) = (announcement.rendition, announcement.epoch);
+        if genuine {
+            self.media.insert(rendition, epoch, number, body);
+        }
+        self.inputs.push_back(Input::Checked { rendition, epoch, number, from, genuine });
+    }
+
+    /// What a fetch from the origin brought.
+    pub(super) fn on_fetched(&mut self, fetched: Fetched) {
+        match fetched {
+            Fetched::Chunk { announcement, number, body, genuine } => {
+                if !genuine && !std::mem::replace(&mut self.origin_differs, true) {
+                    tracing::warn!(
+                        segment = %announcement.segment,
+                        "the origin serves other bytes than the broadcaster signed; do its segments change under the same name?"
+                    );
+                }
+                self.settle_chunk(&announcement, number, None, body, genuine);
+            }
+            Fetched::Ended { id, took, error } => {
+                if let Some(error) = &error {
+                    tracing::debug!(%error, "fetch from the origin failed");
+                }
+                self.inputs.push_back(Input::OriginEnded { id, complete: error.is_none(), took });
+            }
+        }
+    }
+
+    /// Chunks that waited for this announcement.
+    fn prove(&mut self, announcement: &Announcement) {
+        let due = |u: &Unproven| {
+            u.rendition == announcement.rendition && u.epoch == announcement.epoch && announcement.index_of(u.number).is_some()
+        };
+        for chunk in self.unproven.extract_if(.., |u| due(u)).collect::<Vec<_>>() {
+            self.check_chunk(announcement, chunk.number, Some(chunk.from), chunk.body);
+        }
+    }
+
+    pub(super) fn drop_old_unproven(&mut self) {
+        for chunk in self.unproven.extract_if(.., |u| u.at.elapsed() >= UNPROVEN_AGE_MAX).collect::<Vec<_>>() {
+            let Unproven { rendition, epoch, number, .. } = chunk;
+            self.inputs.push_back(Input::Dropped { rendition, epoch, number });
+        }
+    }
+
+    /// The broadcaster's own catalogue; or, without envelope, one a viewer made from the origin's playlist.
+    pub(super) fn publish_catalogue(&mut self, catalogue: &Arc<Catalogue>, signed: Bytes) {
+        if signed.is_empty() {
+            self.media.set_catalogue(catalogue.clone(), signed);
+            return;
+        }
+        self.hold_catalogue(catalogue.clone(), signed.clone());
+        self.gossip(None, signed);
+    }
+
+    /// The broadcaster's own segment; or, without envelope, one a viewer fetched by the origin's playlist.
+    pub(super) fn publish_segment(&mut self, announcement: Arc<Announcement>, signed: Bytes, chunks: Vec<Bytes>) {
+        let (rendition, epoch) = (announcement.rendition, announcement.epoch);
+        self.media.announce(announcement.clone(), signed.clone());
+        for (number, body) in (announcement.first_chunk.0..).map(ChunkNumber).zip(chunks) {
+            self.media.insert(rendition, epoch, number, body);
+        }
+        if !signed.is_empty() {
+            self.gossip(Some(rendition), signed);
+            self.inputs.push_back(Input::Produced { announcement });
+        }
+    }
+
+    fn gossip(&mut self, rendition: Option<RenditionId>, envelope: Bytes) {
+        use libp2p::gossipsub::PublishError;
+        let topic = swarm::topic(&self.stream, rendition);
+        let len = envelope.len() as u64;
+        match self.swarm.behaviour_mut().gossip.publish(topic, envelope) {
+            Ok(_) => {
+                self.overhead.fetch_add(len, std::sync::atomic::Ordering::Relaxed);
+            }
+            // Nobody there yet, or said before: late joiners ask for the window.
+            Err(PublishError::NoPeersSubscribedToTopic | PublishError::Duplicate) => {}
+            Err(error) => tracing::warn!(%error, "can't announce; viewers will fetch the window from us"),
+        }
+    }
+}
+

@@ -1,0 +1,180 @@
+//! The broadcaster's HTTP server: plain HLS for people without Starling, for a CDN in front of it, and the viewers'
+//! last resort.
+//!
+//! Unlike the viewer's gateway it lists complete segments only, and its answers may be cached.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::from_fn;
+use axum::response::Response;
+use axum::routing::get;
+use futures::TryStreamExt;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::{Registry, Unit};
+use starling_proto::wire::Announcement;
+use starling_proto::{Epoch, RenditionId, SegmentNumber};
+use tokio::net::TcpListener;
+
+use crate::hls::name::{self, Named, content_type};
+use crate::hls::reply::{self, Keep, Kind, failure};
+use crate::hls::window::{self, Rules};
+use crate::hls::{Metrics, body, connection, playlist};
+use crate::media::Media;
+
+/// Connections at once; a guess. Who needs more puts a CDN in front.
+const CONNECTIONS_MAX: usize = 1024;
+
+/// The server before it runs.
+#[derive(Clone)]
+pub struct OriginServer {
+    shared: Arc<Shared>,
+}
+
+/// What was sent, counted from the start. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Served {
+    /// Bytes of segment bodies (not headers, playlists or init sections) as they are handed to a connection for
+    /// writing. What a client never took because it went away in mid-body is at most one connection's send buffer
+    /// (about 0.4 MB) too much.
+    pub media_bytes: Counter,
+    /// Requests for segments.
+    pub segment_requests: Counter,
+    /// Requests for playlists.
+    pub playlist_requests: Counter,
+}
+
+struct Shared {
+    media: Arc<Media>,
+    metrics: Metrics,
+    served: Served,
+}
+
+impl OriginServer {
+    /// A server of what `media` holds. `metrics` answers `GET /metrics`.
+    pub fn new(media: Arc<Media>, metrics: Metrics, served: Served) -> Self {
+        Self { shared: Arc::new(Shared { media, metrics, served }) }
+    }
+
+    /// Serves until `shutdown` is ready and at most a second longer.
+    ///
+    /// # Errors
+    /// What the listener reports.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        connection::serve(listener, self.router(), CONNECTIONS_MAX, shutdown).await
+    }
+
+    fn router(&self) -> Router {
+        let media = Router::new()
+            .route("/index.m3u8", get(stream).options(reply::preflight))
+            .route("/{rendition}/{file}", get(file).options(reply::preflight))
+            .layer(from_fn(reply::allow_all_origins));
+        Router::new()
+            .route("/", get(|| async { "This is a live stream; open /index.m3u8 in a player.\n" }))
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/metrics", get(metrics))
+            .merge(media)
+            .fallback(|| async { unknown() })
+            .with_state(self.shared.clone())
+    }
+}
+
+impl Served {
+    /// Adds the counters to a registry, under `http_…`.
+    pub fn register(&self, registry: &mut Registry) {
+        let (bytes, segments, playlists) = (&self.media_bytes, &self.segment_requests, &self.playlist_requests);
+        registry.register_with_unit("http_media", "Bytes of segments sent over HTTP", Unit::Bytes, bytes.clone());
+        registry.register("http_segment_requests", "Requests for segments over HTTP", segments.clone());
+        registry.register("http_playlist_requests", "Requests for playlists over HTTP", playlists.clone());
+    }
+}
+
+async fn stream(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    let Some(catalogue) = shared.media.catalogue() else { return not_begun() };
+    if let Some(rendition) = playlist::direct(&catalogue) {
+        return media_playlist(&shared, &headers, rendition.id, &format!("{}/", rendition.id));
+    }
+    shared.served.playlist_requests.inc();
+    let text = catalogue.multivariant.clone().unwrap_or_default();
+    reply::bytes(&headers, text.into(), kind(name::PLAYLIST, Keep::Briefly))
+}
+
+async fn file(
+    State(shared): State<Arc<Shared>>,
+    Path((rendition, file)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let Ok(rendition) = rendition.parse().map(RenditionId) else { return unknown() };
+    match name::parse(&file) {
+        Some(Named::Playlist) => media_playlist(&shared, &headers, rendition, ""),
+        Some(Named::Segment(epoch, number)) => match shared.find(rendition, epoch, number) {
+            Some(announcement) => segment(&shared, &headers, announcement, kind(&file, Keep::Forever)),
+            None => unknown(),
+        },
+        Some(Named::Init(epoch, index)) => match window::init(&shared.media, rendition, epoch, index) {
+            Some(body) => reply::bytes(&headers, body, kind(&file, Keep::Forever)),
+            None => unknown(),
+        },
+        None => unknown(),
+    }
+}
+
+fn media_playlist(shared: &Shared, headers: &HeaderMap, rendition: RenditionId, prefix: &str) -> Response {
+    shared.served.playlist_requests.inc();
+    let Some(catalogue) = shared.media.catalogue() else { return not_begun() };
+    let Some(described) = catalogue.rendition(rendition) else { return unknown() };
+    let rules = Rules { complete_only: true, ended: catalogue.ended, ..Rules::default() };
+    let window = window::window(&shared.media, rendition, rules);
+    if window.entries.is_empty() {
+        return not_begun();
+    }
+    let text = playlist::media(described, &window, prefix, catalogue.ended);
+    reply::bytes(headers, text.into(), kind(name::PLAYLIST, Keep::Briefly))
+}
+
+fn segment(shared: &Shared, headers: &HeaderMap, announcement: Arc<Announcement>, kind: Kind) -> Response {
+    shared.served.segment_requests.inc();
+    let counter = shared.served.media_bytes.clone();
+    reply::ranged(headers, announcement.byte_len(), kind, |part| {
+        // The segment is complete, so nothing is waited for.
+        let bytes = body::segment(shared.media.clone(), announcement, part, Duration::ZERO);
+        Body::from_stream(bytes.inspect_ok(move |chunk| _ = counter.inc_by(chunk.len() as u64)))
+    })
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    reply::metrics(&shared.metrics)
+}
+
+impl Shared {
+    fn find(&self, rendition: RenditionId, epoch: Epoch, number: SegmentNumber) -> Option<Arc<Announcement>> {
+        let is_it = |a: &Announcement| a.epoch == epoch && a.segment == number;
+        let listing = self.media.listing(rendition);
+        let listed = listing.into_iter().find(|listed| is_it(&listed.announcement))?;
+        listed.complete.then_some(listed.announcement)
+    }
+}
+
+fn kind(file: &str, keep: Keep) -> Kind {
+    Kind { content_type: content_type(file), keep }
+}
+
+fn not_begun() -> Response {
+    failure(StatusCode::SERVICE_UNAVAILABLE, "the broadcast hasn't begun; try again in a moment")
+}
+
+fn unknown() -> Response {
+    failure(StatusCode::NOT_FOUND, "not here: it left the playlist, or never was in it")
+}
+
+#[cfg(test)]
+mod tests;

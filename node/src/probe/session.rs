@@ -1,0 +1,281 @@
+//! The loop around the player: reloads the playlist, fetches segments one after another, samples once a second.
+//!
+//! What becomes of what arrives is in `arrivals`. Two requests are under way at most, one for the playlist and one for a
+//! segment. Everything that decides is in [`Player`], [`Programme`] and [`Continuity`]; a session only brings them the
+//! time, the bytes and the failures. A low-latency mode would bring them parts: another kind of order, another pace of
+//! reloading.
+
+use std::{
+    future::Future,
+    path::Path,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::time::{Instant, sleep_until};
+use url::Url;
+
+use super::{
+    Args,
+    continuity::Continuity,
+    download::{Delivery, Init, Order, download},
+    fetch::{FetchError, Http, Page},
+    life::Life,
+    pace::Pace,
+    player::Player,
+    playlist::{Multivariant, Segment},
+    programme::{Next, Programme},
+    report::Report,
+    tally::{Frame, Tally},
+};
+
+/// No segment is fetched while this much media is ahead. hls.js 1.7: `maxBufferLength`.
+const FORWARD_BUFFER: Duration = Duration::from_secs(30);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+
+/// One measurement from the first request to the report.
+pub(super) struct Session {
+    pub(super) args: Args,
+    dump: Option<Arc<Path>>,
+    pub(super) http: Http,
+    began: Instant,
+    began_wall: f64,
+    pub(super) source: Url,
+    pub(super) chosen: Option<Multivariant>,
+    pub(super) programme: Programme,
+    pub(super) player: Player,
+    pub(super) continuity: Continuity,
+    pub(super) tally: Tally,
+    pub(super) init: Option<Init>,
+    pub(super) reloads: Pace,
+    pub(super) fetches: Pace,
+    sample_at: Option<Duration>,
+    progress_at: Duration,
+    pub(super) life: Life,
+}
+
+/// Why a session ends.
+enum End {
+    /// Played out, told to stop, or the time is up.
+    Regular,
+    /// The stream cannot be played (any more).
+    Failed(String),
+}
+
+type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
+
+impl Session {
+    /// Prepares a measurement; its clock starts now.
+    pub(super) fn new(args: Args, http: Http) -> Self {
+        Self {
+            dump: args.dump.as_deref().map(Arc::from),
+            http,
+            began: Instant::now(),
+            began_wall: wall_clock(),
+            source: args.url.clone(),
+            chosen: None,
+            programme: Programme::default(),
+            player: Player::starting_at(Duration::ZERO),
+            continuity: Continuity::default(),
+            tally: Tally::default(),
+            init: None,
+            reloads: Pace::default(),
+            fetches: Pace::default(),
+            sample_at: None,
+            progress_at: SECOND,
+            life: Life::default(),
+            args,
+        }
+    }
+
+    /// Plays until the end of the programme, the given time, `shutdown` or a failure.
+    pub(super) async fn run(mut self, shutdown: impl Future<Output = ()>) -> Report {
+        let mut shutdown = pin!(shutdown);
+        let mut reload: Pending<(Duration, Result<Page, FetchError>)> = None;
+        let mut fetch: Pending<(Segment, Result<Delivery, FetchError>)> = None;
+        let end = loop {
+            let now = self.now();
+            self.tick(now);
+            if fetch.is_none() {
+                fetch = self.order(now).map(|order| {
+                    self.life.asks(now);
+                    Box::pin(download(self.http.clone(), order)) as _
+                });
+            }
+            if reload.is_none() && self.reloads.due(now) {
+                self.life.asks(now);
+                reload = Some(Box::pin(load(self.http.clone(), self.source.clone(), now)));
+            }
+            if let Some(end) = self.over(now) {
+                break end;
+            }
+            let wake = self.wake(now, reload.is_some(), fetch.is_some());
+            let settled = tokio::select! {
+                () = &mut shutdown => break End::Regular,
+                (asked, page) = settle(&mut reload) => self.playlist_came(asked, page),
+                (segment, outcome) = settle(&mut fetch) => self.segment_came(&segment, outcome),
+                () = sleep_until(self.began + wake) => Ok(()),
+            };
+            if let Err(failure) = settled {
+                break End::Failed(failure);
+            }
+        };
+        self.report(end)
+    }
+
+    /// Time since the measurement began.
+    pub(super) fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Moves the player on, and takes the samples that are due.
+    fn tick(&mut self, now: Duration) {
+        self.player.advance(now);
+        self.life.received(now, self.http.media_bytes());
+        if self.sample_at.is_none() {
+            self.sample_at = self.player.account().startup;
+        }
+        if let Some(due) = self.sample_at.filter(|due| *due <= now) {
+            if let Some(sample) = self.player.sample(now, wall_clock()) {
+                self.tally.sample(sample);
+            }
+            self.sample_at = Some(next_second(due, now));
+        }
+        if self.args.progress && self.progress_at <= now {
+            eprintln!("{}", self.progress(now));
+            self.progress_at = next_second(self.progress_at, now);
+        }
+    }
+
+    /// The next segment to fetch, if it is time for one. What will never come is passed over on the way.
+    fn order(&mut self, now: Duration) -> Option<Order> {
+        if self.player.buffered() >= FORWARD_BUFFER || !self.fetches.due(now) {
+            return None;
+        }
+        loop {
+            match self.programme.next() {
+                Next::Fetch(segment) => {
+                    return Some(Order {
+                        segment,
+                        init: self.init.clone(),
+                        dump: self.dump.clone(),
+                    });
+                }
+                Next::Gap(length) => {
+                    self.continuity.restart();
+                    self.player.pass_gap(length);
+                }
+                Next::Skip(lost) => {
+                    tracing::warn!(?lost, "fell out of the live window, going on near its end");
+                    self.continuity.restart();
+                    self.player.skip(now, lost);
+                    self.fetches.succeeded(now);
+                }
+                Next::Complete => {
+                    self.player.complete(now);
+                    return None;
+                }
+                Next::Wait => return None,
+            }
+        }
+    }
+
+    fn over(&self, now: Duration) -> Option<End> {
+        if self.player.ended() {
+            let shown = self.player.account().startup.is_some();
+            return Some(if shown {
+                End::Regular
+            } else {
+                End::Failed("the programme ended without a segment that could be played".into())
+            });
+        }
+        if self.args.seconds.is_some_and(|seconds| now >= seconds) {
+            return Some(End::Regular);
+        }
+        let dead = self.life.dead(now, self.args.give_up)?;
+        Some(End::Failed(format!("{}: {dead}", self.source)))
+    }
+
+    /// When to look again if nothing arrives before.
+    fn wake(&self, now: Duration, reloading: bool, fetching: bool) -> Duration {
+        let room = self.player.shrinks_to(FORWARD_BUFFER);
+        let retry = self.fetches.at().max(room.unwrap_or_default());
+        [
+            self.sample_at.filter(|at| *at > now),
+            self.player
+                .shrinks_to(Duration::ZERO)
+                .filter(|at| *at > now),
+            (!reloading).then(|| self.reloads.at()),
+            (!fetching && retry > now).then_some(retry),
+            self.args.seconds,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(now + SECOND, Duration::min)
+    }
+
+    fn progress(&self, now: Duration) -> String {
+        let account = self.player.account();
+        let state = match (account.startup, self.player.waiting()) {
+            (None, _) => "starting",
+            (Some(_), None) => "playing",
+            (Some(_), Some(_)) => "stalled",
+        };
+        let lag = self
+            .tally
+            .last_lag()
+            .map_or(String::new(), |lag| format!(", lag {lag:.1} s"));
+        format!(
+            "{:.0} s: {state}, buffer {:.1} s{lag}, stalls {}, received {:.1} MB",
+            now.as_secs_f64(),
+            self.player.buffered().as_secs_f64(),
+            account.stalls.count,
+            self.http.media_bytes() as f64 / 1e6,
+        )
+    }
+
+    fn report(mut self, end: End) -> Report {
+        let elapsed = self.now();
+        self.player.stop(elapsed);
+        self.tally.report(Frame {
+            url: self.args.url.to_string(),
+            started_at: self.began_wall,
+            elapsed,
+            account: self.player.account(),
+            timestamps: self.continuity.errors(),
+            http: &self.http,
+            with_samples: self.args.samples,
+            error: match end {
+                End::Regular => None,
+                End::Failed(reason) => Some(reason),
+            },
+        })
+    }
+}
+
+async fn load(http: Http, url: Url, asked: Duration) -> (Duration, Result<Page, FetchError>) {
+    (asked, http.playlist(url).await)
+}
+
+/// Waits for what is pending and takes it out; waits forever if nothing is.
+async fn settle<T>(pending: &mut Pending<T>) -> T {
+    let Some(future) = pending else {
+        return std::future::pending().await;
+    };
+    let outcome = future.await;
+    *pending = None;
+    outcome
+}
+
+/// The first whole second after `due` that lies in the future.
+fn next_second(due: Duration, now: Duration) -> Duration {
+    due + SECOND * u32::try_from((now - due).as_secs() + 1).unwrap_or(u32::MAX)
+}
+
+/// Seconds since 1970 on this machine's clock.
+pub(super) fn wall_clock() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}
