@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use starling_proto::wire::{Announcement, Catalogue};
-use starling_proto::{ChunkNumber, Epoch, RenditionId, WallTime};
+use starling_proto::wire::{Announcement, Catalogue, Init};
+use starling_proto::{ChunkNumber, Epoch, RenditionId, SegmentNumber, WallTime};
 use tokio::sync::watch;
 
 /// The store. Cheap to share behind an [`Arc`]; no method blocks for longer than a map look-up.
@@ -28,6 +28,9 @@ pub struct Listed {
     pub position: u64,
     /// What it consists of.
     pub announcement: Arc<Announcement>,
+    /// The epoch and number it was first listed under. Players go on using that name, though an announcement that was
+    /// made here may since have been replaced by a signed one with other numbers.
+    pub named: (Epoch, SegmentNumber),
     /// EXT-X-DISCONTINUITY stands before it: the source said so, or the broadcaster was restarted.
     pub discontinuity: bool,
     /// EXT-X-DISCONTINUITY-SEQUENCE a playlist beginning with this segment must carry.
@@ -39,17 +42,29 @@ pub struct Listed {
 #[derive(Debug, Default)]
 struct Held {
     catalogue: Option<(Arc<Catalogue>, Bytes)>,
+    /// Initialization sections of the catalogue and of segments still here, which the catalogue may have dropped.
+    inits: BTreeMap<InitName, Bytes>,
     tracks: BTreeMap<RenditionId, Track>,
     /// position = segment number + base, per epoch, so that all renditions count alike.
     bases: VecDeque<(Epoch, i128)>,
     bytes: usize,
 }
 
+type InitName = (RenditionId, Epoch, u16);
+
 #[derive(Debug, Default)]
 struct Track {
     segments: VecDeque<Segment>,
     /// Discontinuities that left the window.
     discontinuities_gone: u64,
+    /// The newest segment that left the window: nothing is listed before it again.
+    last_gone: Option<Gone>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Gone {
+    position: u64,
+    epoch: Epoch,
 }
 
 #[derive(Debug)]
@@ -57,7 +72,7 @@ struct Segment {
     position: u64,
     announcement: Arc<Announcement>,
     signed: Bytes,
-    discontinuity: bool,
+    named: (Epoch, SegmentNumber),
     chunks: Vec<Option<Bytes>>,
 }
 
@@ -97,10 +112,16 @@ impl Media {
         {
             return false;
         }
+        held.keep_inits(&catalogue);
         held.catalogue = Some((catalogue, signed));
         drop(held);
         self.tick();
         true
+    }
+
+    /// An initialization section of the catalogue, or of a segment that is still here.
+    pub fn init(&self, rendition: RenditionId, epoch: Epoch, index: u16) -> Option<Bytes> {
+        self.held().inits.get(&(rendition, epoch, index)).cloned()
     }
 
     /// Lists a segment. `signed` is the statement to hand on; empty for one made here from the origin's playlist,
@@ -138,7 +159,12 @@ impl Media {
     }
 
     /// What a chunk must be, if its segment is announced.
-    pub fn announcement_of(&self, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) -> Option<Arc<Announcement>> {
+    pub fn announcement_of(
+        &self,
+        rendition: RenditionId,
+        epoch: Epoch,
+        number: ChunkNumber,
+    ) -> Option<Arc<Announcement>> {
         let held = self.held();
         held.tracks.get(&rendition)?.find(epoch, number).map(|segment| segment.announcement.clone())
     }
@@ -203,15 +229,30 @@ impl Held {
         }
         let Some(position) = self.position(&announcement) else { return false };
         let track = self.tracks.entry(announcement.rendition).or_default();
+        if track.last_gone.is_some_and(|gone| position <= gone.position) {
+            return false;
+        }
         let at = track.segments.partition_point(|s| s.position < position);
         if track.segments.get(at).is_some_and(|s| s.position == position) {
             return false;
         }
-        let restarted = at > 0 && track.segments[at - 1].announcement.epoch != announcement.epoch;
         let chunks = vec![None; announcement.lengths.len()];
-        let discontinuity = announcement.discontinuity || restarted;
-        track.segments.insert(at, Segment { position, announcement, signed, discontinuity, chunks });
+        let named = (announcement.epoch, announcement.segment);
+        track.segments.insert(at, Segment { position, announcement, signed, named, chunks });
         true
+    }
+
+    fn keep_inits(&mut self, catalogue: &Catalogue) {
+        let Self { inits, tracks, .. } = self;
+        let needed = |(rendition, epoch, index): &InitName| {
+            let needs = |s: &Segment| s.announcement.init == Some(*index) && s.announcement.epoch == *epoch;
+            tracks.get(rendition).is_some_and(|track| track.segments.iter().any(needs))
+        };
+        inits.retain(|name, _| needed(name));
+        for rendition in &catalogue.renditions {
+            let named = |init: &Init| ((rendition.id, catalogue.epoch, init.index), init.body.clone());
+            inits.extend(rendition.inits.iter().map(named));
+        }
     }
 
     /// Where the segment stands in our own numbering; the first of a new epoch continues after the newest.
@@ -263,15 +304,19 @@ impl Track {
 
     fn listing(&self) -> Vec<Listed> {
         let mut discontinuity_sequence = self.discontinuities_gone;
+        let mut epoch = self.last_gone.map(|gone| gone.epoch);
         let listed = |segment: &Segment| {
+            let discontinuity = segment.is_discontinuous_after(epoch);
             let listed = Listed {
                 position: segment.position,
                 announcement: segment.announcement.clone(),
-                discontinuity: segment.discontinuity,
+                named: segment.named,
+                discontinuity,
                 discontinuity_sequence,
                 complete: segment.is_complete(),
             };
-            discontinuity_sequence += u64::from(segment.discontinuity);
+            discontinuity_sequence += u64::from(discontinuity);
+            epoch = Some(segment.named.0);
             listed
         };
         self.segments.iter().map(listed).collect()
@@ -297,7 +342,9 @@ impl Track {
     /// Returns the bytes freed.
     fn pop_oldest(&mut self) -> usize {
         let Some(oldest) = self.segments.pop_front() else { return 0 };
-        self.discontinuities_gone += u64::from(oldest.discontinuity);
+        let discontinuity = oldest.is_discontinuous_after(self.last_gone.map(|gone| gone.epoch));
+        self.discontinuities_gone += u64::from(discontinuity);
+        self.last_gone = Some(Gone { position: oldest.position, epoch: oldest.named.0 });
         oldest.held_bytes()
     }
 }
@@ -308,8 +355,15 @@ impl Segment {
     fn is(&self, other: &Announcement) -> bool {
         let a = &self.announcement;
         let same_name = a.epoch == other.epoch && a.segment == other.segment;
-        let said_again = a.epoch != other.epoch && a.uri == other.uri && a.offset == other.offset && a.start == other.start;
+        let said_again =
+            a.epoch != other.epoch && a.uri == other.uri && a.offset == other.offset && a.start == other.start;
         same_name || said_again
+    }
+
+    /// `epoch`: that of the segment before, if there was one. By first names, so that a replaced announcement changes
+    /// nothing that players were told.
+    fn is_discontinuous_after(&self, epoch: Option<Epoch>) -> bool {
+        self.announcement.discontinuity || epoch.is_some_and(|epoch| epoch != self.named.0)
     }
 
     fn is_complete(&self) -> bool {
@@ -320,3 +374,6 @@ impl Segment {
         self.chunks.iter().flatten().map(Bytes::len).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

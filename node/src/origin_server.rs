@@ -120,7 +120,7 @@ async fn file(
             Some(announcement) => segment(&shared, &headers, announcement, kind(&file, Keep::Forever)),
             None => unknown(),
         },
-        Some(Named::Init(epoch, index)) => match window::init(&shared.media, rendition, epoch, index) {
+        Some(Named::Init(epoch, index)) => match shared.media.init(rendition, epoch, index) {
             Some(body) => reply::bytes(&headers, body, kind(&file, Keep::Forever)),
             None => unknown(),
         },
@@ -157,9 +157,8 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 
 impl Shared {
     fn find(&self, rendition: RenditionId, epoch: Epoch, number: SegmentNumber) -> Option<Arc<Announcement>> {
-        let is_it = |a: &Announcement| a.epoch == epoch && a.segment == number;
         let listing = self.media.listing(rendition);
-        let listed = listing.into_iter().find(|listed| is_it(&listed.announcement))?;
+        let listed = listing.into_iter().find(|listed| listed.named == (epoch, number))?;
         listed.complete.then_some(listed.announcement)
     }
 }

@@ -144,7 +144,7 @@ impl Publisher {
             announced: wall_now(),
         };
         if self.own_origin {
-            announcement.uri = name::segment(&announcement, &track.extension);
+            announcement.uri = name::segment((announcement.epoch, announcement.segment), &track.extension);
             announcement.offset = 0;
         }
         announcement.check().map_err(|_| PublishError::Unsound("an empty or oversized segment, or a tag too long"))?;

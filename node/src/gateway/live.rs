@@ -56,7 +56,7 @@ pub(super) async fn file(
             let transfer = (method == Method::GET).then(|| shared.begin(&headers, listed.0, &listed.1));
             segment(&shared, &headers, listed.1, kind, transfer)
         }
-        Some(Named::Init(epoch, index)) => match window::init(&shared.wiring.media, rendition, epoch, index) {
+        Some(Named::Init(epoch, index)) => match shared.wiring.media.init(rendition, epoch, index) {
             Some(body) => reply::bytes(&headers, body, Kind { content_type: content_type(&file), keep: Keep::Never }),
             None => unknown(),
         },
@@ -180,11 +180,10 @@ impl Shared {
     }
 
     fn find(&self, rendition: RenditionId, epoch: Epoch, number: SegmentNumber) -> Option<(u64, Arc<Announcement>)> {
-        let is_it = |a: &Announcement| a.epoch == epoch && a.segment == number;
         let listing = self.wiring.media.listing(rendition);
         listing
             .into_iter()
-            .find(|listed| is_it(&listed.announcement))
+            .find(|listed| listed.named == (epoch, number))
             .map(|listed| (listed.position, listed.announcement))
     }
 

@@ -2,7 +2,6 @@
 //!
 //! The epoch makes a name immutable: after a restart of the broadcaster numbers may begin again, names don't.
 
-use starling_proto::wire::Announcement;
 use starling_proto::{Epoch, SegmentNumber};
 
 /// What a file name stands for.
@@ -20,8 +19,8 @@ pub enum Named {
 pub const PLAYLIST: &str = "index.m3u8";
 
 /// The name of a segment; `extension` as in [`starling_proto::wire::Rendition::extension`].
-pub fn segment(announcement: &Announcement, extension: &str) -> String {
-    format!("{}-{}.{extension}", announcement.epoch, announcement.segment)
+pub fn segment((epoch, number): (Epoch, SegmentNumber), extension: &str) -> String {
+    format!("{epoch}-{number}.{extension}")
 }
 
 /// The name of an initialization section.
@@ -66,8 +65,10 @@ mod tests {
 
     #[test]
     fn names_are_read_back() {
-        let announcement = crate::hls::samples::announcement(7, 12);
-        assert_eq!(parse(&segment(&announcement, "m4s")), Some(Named::Segment(Epoch(7), SegmentNumber(12))));
+        assert_eq!(
+            parse(&segment((Epoch(7), SegmentNumber(12)), "m4s")),
+            Some(Named::Segment(Epoch(7), SegmentNumber(12)))
+        );
         assert_eq!(parse(&init(Epoch(7), 3)), Some(Named::Init(Epoch(7), 3)));
         assert_eq!(parse("index.m3u8"), Some(Named::Playlist));
     }

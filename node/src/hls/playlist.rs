@@ -82,7 +82,7 @@ fn write_entry(out: &mut String, in_force: &mut InForce, rendition: &Rendition, 
     }
     let (seconds, micros) = (entry.duration_us / 1_000_000, entry.duration_us % 1_000_000);
     let file = match &entry.media {
-        Some(playable) => name::segment(&playable.announcement, &rendition.extension),
+        Some(playable) => name::segment(playable.named, &rendition.extension),
         None => format!("gap-{}.{}", entry.position, rendition.extension),
     };
     let _ = writeln!(out, "#EXTINF:{seconds}.{micros:06},\n{prefix}{file}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use starling_proto::wire::Announcement;
-use starling_proto::{Epoch, RenditionId, WallTime};
+use starling_proto::{Epoch, RenditionId, SegmentNumber, WallTime};
 
 use crate::media::{Listed, Media};
 
@@ -37,6 +37,8 @@ pub struct Entry {
 pub struct Playable {
     /// The segment.
     pub announcement: Arc<Announcement>,
+    /// What its file is named after.
+    pub named: (Epoch, SegmentNumber),
     /// The bytes of its initialization section, if it needs one.
     pub init: Option<Bytes>,
 }
@@ -59,12 +61,6 @@ const LISTED_MIN: usize = 6;
 /// A run of missing segments up to this long is listed as gaps; a longer one makes a new beginning. A guess.
 const HOLE_MAX: u64 = 16;
 
-/// The init section `index` of an epoch, if it is known.
-pub fn init(media: &Media, rendition: RenditionId, epoch: Epoch, index: u16) -> Option<Bytes> {
-    let catalogue = media.catalogue().filter(|catalogue| catalogue.epoch == epoch)?;
-    catalogue.rendition(rendition)?.init(index).cloned()
-}
-
 /// Chooses what to list of a rendition.
 pub fn window(media: &Media, rendition: RenditionId, rules: Rules) -> Window {
     let listing = media.listing(rendition);
@@ -73,7 +69,7 @@ pub fn window(media: &Media, rendition: RenditionId, rules: Rules) -> Window {
     let retired = (listing.len() / 2).min(listing.len().saturating_sub(LISTED_MIN));
     let mut window = Window::default();
     for listed in listing.into_iter().skip(retired).skip_while(|listed| listed.position < rules.from) {
-        window.append(listed, |epoch, index| init(media, rendition, epoch, index), rules);
+        window.append(listed, |epoch, index| media.init(rendition, epoch, index), rules);
     }
     window.drop_unsettled_end(rules);
     window
@@ -125,7 +121,11 @@ impl Entry {
             start: announcement.start,
             duration_us: announcement.duration_us,
             discontinuity: listed.discontinuity,
-            media: playable.then(|| Playable { announcement: announcement.clone(), init: needed.flatten() }),
+            media: playable.then(|| Playable {
+                announcement: announcement.clone(),
+                named: listed.named,
+                init: needed.flatten(),
+            }),
         }
     }
 

@@ -134,7 +134,7 @@ async fn ffmpeg_reads(encoded: Encoded) {
     let sent: u64 = encoded.segments.iter().map(|segment| segment.body.len() as u64).sum();
     assert!(origin.served.media_bytes.get() >= sent);
     let last = encoded.segments.last().expect("segments");
-    let name = format!("/0/{}", name::segment(&last.announcement, encoded.extension));
+    let name = format!("/0/{}", name::segment((last.announcement.epoch, last.announcement.segment), encoded.extension));
     assert_eq!(origin.get(&name).await.bytes().await.expect("a body"), last.body);
 }
 

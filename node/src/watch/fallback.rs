@@ -45,7 +45,7 @@ pub(super) async fn run(
                 }
             }
         };
-        let pulled = pull::run(link.origin.clone(), events_tx, std::future::pending());
+        let pulled = pull::run_as_viewer(link.origin.clone(), events_tx, std::future::pending());
         let (pulled, ()) = tokio::join!(pulled, publish);
         if let Err(error) = pulled {
             tracing::warn!(%error, "the origin can't be followed either; waiting for the mesh");

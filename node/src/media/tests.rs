@@ -1,0 +1,188 @@
+use super::*;
+use crate::hls::samples;
+
+const RENDITION: RenditionId = RenditionId(0);
+
+fn empty() -> Media {
+    Media::new(Duration::from_secs(20), 1 << 20)
+}
+
+fn say(media: &Media, announcement: Announcement) -> bool {
+    media.announce(Arc::new(announcement), Bytes::new())
+}
+
+fn positions(media: &Media) -> Vec<u64> {
+    media.listing(RENDITION).iter().map(|listed| listed.position).collect()
+}
+
+/// (position, discontinuity, discontinuity sequence)
+fn breaks(media: &Media) -> Vec<(u64, bool, u64)> {
+    let listing = media.listing(RENDITION);
+    listing.iter().map(|listed| (listed.position, listed.discontinuity, listed.discontinuity_sequence)).collect()
+}
+
+#[test]
+fn segments_are_listed_in_order_whatever_order_they_are_announced_in() {
+    let media = empty();
+    for number in [5, 3, 4] {
+        assert!(say(&media, samples::announcement(1, number)));
+        assert!(!say(&media, samples::announcement(1, number)), "twice");
+    }
+    assert_eq!(positions(&media), [3, 4, 5]);
+}
+
+#[test]
+fn chunks_are_kept_once_and_only_of_announced_segments() {
+    let (media, announcement) = samples::one_segment(&[b"abc", b"de"]);
+    let first = announcement.first_chunk;
+    let second = ChunkNumber(first.0 + 1);
+    let insert = |number| media.insert(RENDITION, Epoch(1), number, Bytes::from_static(b"abc"));
+    assert!(insert(first));
+    assert!(!insert(first), "twice");
+    assert!(!insert(ChunkNumber(first.0 + 2)), "beyond the segment");
+    assert!(!media.insert(RENDITION, Epoch(2), second, Bytes::new()), "of another epoch");
+    assert_eq!(media.bytes(), 3);
+    assert!(!media.listing(RENDITION)[0].complete);
+    assert!(insert(second));
+    assert!(media.listing(RENDITION)[0].complete);
+}
+
+#[test]
+fn the_window_keeps_what_it_says_and_the_bytes_of_what_left_are_free() {
+    let media = empty();
+    (0..100).for_each(|number| samples::add(&media, samples::announcement(1, number)));
+    assert_eq!(positions(&media), (90..100).collect::<Vec<_>>());
+    assert_eq!(media.bytes(), 10 * 3);
+}
+
+#[test]
+fn the_limit_in_bytes_holds_however_long_the_window() {
+    let media = Media::new(Duration::from_secs(3600), 30);
+    for number in 0..100 {
+        samples::add(&media, samples::announcement(1, number));
+        assert!(media.bytes() <= 30);
+    }
+    assert_eq!(positions(&media).last(), Some(&99));
+}
+
+#[test]
+fn what_left_the_window_does_not_come_back() {
+    let media = Media::new(Duration::from_secs(3600), 30);
+    (0..100).for_each(|number| samples::add(&media, samples::announcement(1, number)));
+    let before = positions(&media);
+    assert!(!say(&media, samples::announcement(1, 3)));
+    assert_eq!(positions(&media), before);
+}
+
+#[test]
+fn a_restart_goes_on_in_our_numbers_behind_a_discontinuity() {
+    let media = empty();
+    for (epoch, number) in [(1, 7), (1, 8), (2, 0), (2, 1)] {
+        let start = samples::announcement(1, 7 + epoch * 2 + number).start;
+        say(&media, Announcement { start, ..samples::announcement(epoch, number) });
+    }
+    assert_eq!(breaks(&media), [(7, false, 0), (8, false, 0), (9, true, 0), (10, false, 1)]);
+}
+
+#[test]
+fn a_restart_heard_of_in_the_wrong_order_is_one_discontinuity() {
+    let media = empty();
+    for (epoch, number) in [(1, 7), (2, 1), (2, 2)] {
+        say(&media, samples::announcement(epoch, number));
+    }
+    assert!(!say(&media, samples::announcement(2, 0)), "its position is taken by the old epoch");
+    assert_eq!(breaks(&media), [(7, false, 0), (8, true, 0), (9, false, 1)]);
+    let late = empty();
+    for (epoch, number) in [(1, 7), (2, 5), (2, 7), (2, 6)] {
+        say(&late, samples::announcement(epoch, number));
+    }
+    assert_eq!(breaks(&late), [(7, false, 0), (8, true, 0), (9, false, 1), (10, false, 1)]);
+}
+
+#[test]
+fn discontinuities_are_counted_as_they_leave_also_when_a_restart_leaves() {
+    let media = empty();
+    for number in 0..5 {
+        say(&media, samples::announcement(1, number));
+    }
+    for number in 0..10 {
+        let start = samples::announcement(1, 5 + number).start;
+        say(&media, Announcement { start, ..samples::announcement(2, number) });
+    }
+    assert_eq!(breaks(&media)[0], (5, true, 0), "the tag stays as long as its segment");
+    let start = samples::announcement(1, 15).start;
+    say(&media, Announcement { start, ..samples::announcement(2, 10) });
+    assert_eq!(breaks(&media)[0], (6, false, 1));
+}
+
+#[test]
+fn an_own_announcement_replaced_by_a_signed_one_keeps_its_name_and_chunks() {
+    let media = empty();
+    let own = samples::announcement(0, 12);
+    samples::add(&media, own.clone());
+    let signed = Announcement { epoch: Epoch(9), segment: SegmentNumber(4), first_chunk: ChunkNumber(77), ..own };
+    assert!(!media.announce(Arc::new(signed), Bytes::from_static(b"signed")));
+    let listed = &media.listing(RENDITION)[0];
+    assert_eq!(listed.named, (Epoch(0), SegmentNumber(12)));
+    assert_eq!(listed.announcement.epoch, Epoch(9));
+    assert!(!listed.discontinuity);
+    assert_eq!(media.chunk(RENDITION, Epoch(9), ChunkNumber(77)), Some(Bytes::from_static(b"abc")));
+    assert_eq!(media.statement_beginning(RENDITION, Epoch(9), ChunkNumber(77)), "signed");
+}
+
+#[test]
+fn the_newest_catalogue_counts() {
+    let media = empty();
+    let catalogue = |epoch, version| Arc::new(Catalogue { version, ..samples::catalogue(epoch) });
+    assert!(media.set_catalogue(catalogue(1, 5), Bytes::new()));
+    for (epoch, version) in [(1, 5), (1, 4), (0, 9)] {
+        assert!(!media.set_catalogue(catalogue(epoch, version), Bytes::new()));
+    }
+    assert!(media.set_catalogue(catalogue(2, 1), Bytes::from_static(b"signed")));
+    assert_eq!(media.signed_catalogue(), "signed");
+}
+
+#[test]
+fn init_sections_stay_as_long_as_a_segment_needs_them() {
+    let media = empty();
+    let catalogue = |epoch, index, body| {
+        let mut catalogue = samples::catalogue(epoch);
+        catalogue.renditions[0].inits = vec![samples::init(index, body)];
+        Arc::new(catalogue)
+    };
+    media.set_catalogue(catalogue(1, 3, b"old"), Bytes::new());
+    say(&media, Announcement { init: Some(3), ..samples::announcement(1, 0) });
+    media.set_catalogue(catalogue(2, 0, b"new"), Bytes::new());
+    assert_eq!(media.init(RENDITION, Epoch(1), 3), Some(Bytes::from_static(b"old")));
+    assert_eq!(media.init(RENDITION, Epoch(2), 0), Some(Bytes::from_static(b"new")));
+    for number in 0..20 {
+        let start = samples::announcement(1, 1 + number).start;
+        say(&media, Announcement { start, init: Some(0), ..samples::announcement(2, number) });
+    }
+    media.set_catalogue(catalogue(3, 0, b"newest"), Bytes::new());
+    assert_eq!(media.init(RENDITION, Epoch(1), 3), None);
+    assert_eq!(media.init(RENDITION, Epoch(2), 0), Some(Bytes::from_static(b"new")));
+}
+
+#[test]
+fn every_change_is_told() {
+    let (media, announcement) = samples::one_segment(&[b"abc"]);
+    let mut changes = media.changes();
+    samples::insert(&media, &announcement, 0, b"abc");
+    assert!(changes.has_changed().expect("alive"));
+    changes.mark_unchanged();
+    samples::insert(&media, &announcement, 0, b"abc");
+    assert!(!changes.has_changed().expect("alive"), "nothing changed");
+    say(&media, samples::announcement(1, 1));
+    assert!(changes.has_changed().expect("alive"));
+}
+
+#[test]
+fn ready_is_what_has_come_of_the_newest_segment() {
+    let (media, announcement) = samples::one_segment(&[b"abc", b"d"]);
+    assert_eq!(media.ready_until(RENDITION), None);
+    samples::insert(&media, &announcement, 0, b"abc");
+    assert_eq!(media.ready_until(RENDITION), Some(samples::NOON + Duration::from_millis(1500)));
+    samples::insert(&media, &announcement, 1, b"d");
+    assert_eq!(media.ready_until(RENDITION), Some(announcement.end()));
+}
