@@ -47,7 +47,10 @@ const GRACE: Duration = Duration::from_millis(1500);
 /// # Errors
 /// Anything that keeps it from starting, and an input that can't be read; each says what to do.
 pub async fn run(args: BroadcastArgs, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    anyhow::ensure!(!args.name.is_empty() && args.name.len() <= MAX_TEXT_LEN, "--name must have 1 to {MAX_TEXT_LEN} bytes");
+    anyhow::ensure!(
+        !args.name.is_empty() && args.name.len() <= MAX_TEXT_LEN,
+        "--name must have 1 to {MAX_TEXT_LEN} bytes"
+    );
     let dir = DataDir::open(&args.data_dir.clone().unwrap_or_else(|| os::state_dir().join("broadcast")))?;
     let key = data_dir::key(&args.key_file.clone().unwrap_or_else(|| dir.file("stream.key")))?;
     let id = identity::of(&key).context("the stream key is not an Ed25519 key; make a new one")?;
@@ -55,7 +58,10 @@ pub async fn run(args: BroadcastArgs, shutdown: impl Future<Output = ()>) -> any
     let input = Input::parse(&args.input)?;
     let place = Place::parse(args.origin.as_deref(), &input)?;
     let http = TcpListener::bind(args.http).await.with_context(|| {
-        format!("can't serve HTTP at {} (is the port in use? give another with --http, port 0 for any free one)", args.http)
+        format!(
+            "can't serve HTTP at {} (is the port in use? give another with --http, port 0 for any free one)",
+            args.http
+        )
     })?;
     let hls = hls_url(http.local_addr()?, args.external_host.as_deref())?;
     let media = Arc::new(Media::new(WINDOW, MEDIA_BYTES_MAX));
@@ -147,7 +153,8 @@ impl Place {
             (None, Input::Pull(url)) => Ok(Self::Elsewhere(url.clone())),
             (Some(text), _) => {
                 let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-                url.map(Self::Elsewhere).with_context(|| format!("--origin must be `here` or an http(s) address, not {text:?}"))
+                url.map(Self::Elsewhere)
+                    .with_context(|| format!("--origin must be `here` or an http(s) address, not {text:?}"))
             }
         }
     }
@@ -166,7 +173,8 @@ async fn ingest(
         match input {
             Input::Test => {
                 let segment = Duration::try_from_secs_f64(args.segment_seconds).unwrap_or_default();
-                let options = test_picture::Options { title: args.name.clone(), bitrates_bps: args.bitrate.clone(), segment };
+                let options =
+                    test_picture::Options { title: args.name.clone(), bitrates_bps: args.bitrate.clone(), segment };
                 test_picture::run(options, events_tx).await.map_err(anyhow::Error::from)
             }
             Input::Pull(url) => pull::run(url, events_tx, std::future::pending()).await.map_err(anyhow::Error::from),

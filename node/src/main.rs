@@ -11,7 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("STARLING_LOG").unwrap_or_else(|_| EnvFilter::new("info,libp2p=warn,netlink=off"));
+    let filter =
+        EnvFilter::try_from_env("STARLING_LOG").unwrap_or_else(|_| EnvFilter::new("info,libp2p=warn,netlink=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     match run(cli) {
         Ok(code) => code,

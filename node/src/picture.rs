@@ -127,9 +127,7 @@ pub enum ConfigError {
     #[error("no test picture of {0} frames per second; ask for 24, 25, 30, 50 or 60")]
     FrameRate(u32),
     /// ITU-T H.264 Table A-1 ends below it.
-    #[error(
-        "{width}x{height} at {frames_per_second} frames per second is more than H.264 allows; ask for less"
-    )]
+    #[error("{width}x{height} at {frames_per_second} frames per second is more than H.264 allows; ask for less")]
     NoLevel {
         /// Pixels.
         width: u16,
@@ -228,11 +226,7 @@ impl Encoder {
         }
         data.extend((slice.len() as u32).to_be_bytes());
         data.extend(slice);
-        Sample {
-            data: data.into(),
-            key,
-            wall_ms,
-        }
+        Sample { data: data.into(), key, wall_ms }
     }
 
     /// One CMAF chunk (`prft`, `moof`, `mdat`) of consecutive samples that starts at

@@ -147,15 +147,10 @@ pub async fn command(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::
 /// If the dump directory cannot be made, or the system's TLS certificates cannot be loaded.
 pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Result<Report> {
     if let Some(dump) = &args.dump {
-        std::fs::create_dir_all(dump).with_context(|| {
-            format!(
-                "cannot make the directory {}; choose another --dump",
-                dump.display()
-            )
-        })?;
+        std::fs::create_dir_all(dump)
+            .with_context(|| format!("cannot make the directory {}; choose another --dump", dump.display()))?;
     }
-    let http = Http::new(&args.url)
-        .context("cannot set up HTTPS; install the ca-certificates of your system")?;
+    let http = Http::new(&args.url).context("cannot set up HTTPS; install the ca-certificates of your system")?;
     Ok(Session::new(args, http).run(shutdown).await)
 }
 
@@ -165,11 +160,12 @@ fn save(json: &str, file: &Path) -> anyhow::Result<()> {
 }
 
 fn http_address(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text)
-        .map_err(|error| format!("{error}; give the whole address, with http:// or https://"))?;
+    let url = Url::parse(text).map_err(|error| format!("{error}; give the whole address, with http:// or https://"))?;
     match url.scheme() {
         "http" | "https" => Ok(url),
-        "starling" => Err("this is a link to watch: run `starling watch` with it and probe the playlist it prints".into()),
+        "starling" => {
+            Err("this is a link to watch: run `starling watch` with it and probe the playlist it prints".into())
+        }
         other => Err(format!("cannot play {other}: addresses, only http:// and https://")),
     }
 }

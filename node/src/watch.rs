@@ -41,7 +41,10 @@ pub async fn run(args: WatchArgs, shutdown: impl Future<Output = ()>) -> anyhow:
     let source = identity::to_proto(&args.link.key).context("the link's stream key is damaged; copy the link again")?;
     let stream = statement::stream_id(&source, &args.link.name);
     let http = TcpListener::bind(args.http).await.with_context(|| {
-        format!("can't serve players at {} (is the port in use? give another with --http, port 0 for any free one)", args.http)
+        format!(
+            "can't serve players at {} (is the port in use? give another with --http, port 0 for any free one)",
+            args.http
+        )
     })?;
     let bound = http.local_addr()?;
     let media = Arc::new(Media::new(WINDOW, MEDIA_BYTES_MAX));
@@ -55,7 +58,8 @@ pub async fn run(args: WatchArgs, shutdown: impl Future<Output = ()>) -> anyhow:
         key,
         stream,
         name: args.link.name.clone(),
-        stream_key: identity::public_key(&args.link.key).context("the link's stream key is damaged; copy the link again")?,
+        stream_key: identity::public_key(&args.link.key)
+            .context("the link's stream key is damaged; copy the link again")?,
         config,
         listen: args.listen.clone(),
         source: args.link.at.clone(),

@@ -110,7 +110,7 @@ impl Peer {
             Input::Left { peer } => out.push(Output::Disconnect { peer }),
             Input::Hinted { response } => self.hinted(now, *response, out),
             Input::HintsFailed => self.hints_failed(now),
-            Input::RosterHeld { roster } => self.roster_held(&roster, out),
+            Input::RosterHeld { roster } => self.roster_held(now, &roster, out),
             Input::CatalogueHeld { catalogue } => self.catalogue_held(now, catalogue, out),
             Input::Announced { announcement } => self.announced(now, announcement, false),
             Input::Produced { announcement } => self.announced(now, announcement, true),
@@ -206,7 +206,7 @@ impl Peer {
                 self.follow(now, rendition, out);
             }
         }
-        self.rank_seeds(out);
+        self.rank_seeds(now.mono, out);
     }
 
     /// The broadcaster began anew: the old numbers mean nothing any more.
@@ -225,7 +225,7 @@ impl Peer {
         if self.add_track(now, rendition) {
             out.push(Output::Subscribe { rendition });
             self.contact.status_due(now.mono, Duration::ZERO);
-            self.rank_seeds(out);
+            self.rank_seeds(now.mono, out);
         }
     }
 
@@ -382,6 +382,7 @@ impl Peer {
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
         if from.is_none() && substream.rank == Some(0) && substream.parent.is_none() {
             substream.fed = now.mono;
+            substream.path.clear();
         }
         if from.is_some() && from == substream.parent {
             substream.arrived_after(lateness);

@@ -371,7 +371,8 @@ async fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[Multiaddr]) -> anyhow
                 waiting.remove(&listener_id);
                 listening.push(address);
                 if waiting.is_empty() {
-                    settled = tokio::time::Instant::now() + if listening.len() == addresses.len() { Duration::ZERO } else { SETTLE };
+                    settled = tokio::time::Instant::now()
+                        + if listening.len() == addresses.len() { Duration::ZERO } else { SETTLE };
                 }
             }
             SwarmEvent::ListenerClosed { reason: Err(error), .. } => {

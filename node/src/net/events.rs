@@ -6,7 +6,8 @@ use libp2p::gossipsub::{self, MessageAcceptance};
 use libp2p::request_response::{self, Message, OutboundFailure, OutboundRequestId, ResponseChannel};
 use libp2p::swarm::SwarmEvent;
 use starling_proto::wire::{
-    ChunkRequest, ChunkStatus, ControlRequest, ControlResponse, HintRequest, HintResponse, Hello, NeighbourInfo, VERSION, Window,
+    ChunkRequest, ChunkStatus, ControlRequest, ControlResponse, Hello, HintRequest, HintResponse, NeighbourInfo,
+    VERSION, Window,
 };
 use starling_proto::{Input, Outcome, PeerId, RenditionId, RequestId};
 
@@ -100,7 +101,12 @@ impl Driver {
         }
     }
 
-    fn on_chunk_request(&mut self, from: &libp2p::PeerId, request: ChunkRequest, channel: ResponseChannel<ChunkAnswer>) {
+    fn on_chunk_request(
+        &mut self,
+        from: &libp2p::PeerId,
+        request: ChunkRequest,
+        channel: ResponseChannel<ChunkAnswer>,
+    ) {
         self.inbound.retain(|_, channel| channel.is_open());
         let Some(from) = identity::to_proto(from) else { return };
         self.inbound_last += 1;
@@ -154,7 +160,12 @@ impl Driver {
         }
     }
 
-    fn on_control_request(&mut self, from: &libp2p::PeerId, request: ControlRequest, channel: ResponseChannel<ControlResponse>) {
+    fn on_control_request(
+        &mut self,
+        from: &libp2p::PeerId,
+        request: ControlRequest,
+        channel: ResponseChannel<ControlResponse>,
+    ) {
         let Some(peer) = identity::to_proto(from) else { return };
         let mut response = ControlResponse::noted();
         if let Some(hello) = request.hello {
@@ -183,7 +194,9 @@ impl Driver {
         }
         if !hello.versions.contains(&VERSION) {
             tracing::warn!(theirs = ?hello.versions, ours = VERSION, agent = %hello.agent, "a peer speaks another version; update the older of the two");
-            return ControlResponse::refused(format!("this node speaks version {VERSION} only; update the older of the two"));
+            return ControlResponse::refused(format!(
+                "this node speaks version {VERSION} only; update the older of the two"
+            ));
         }
         let response = ControlResponse {
             hello: Some(self.hello()),
@@ -243,7 +256,8 @@ impl Driver {
     fn introductions(&self, to: PeerId) -> Vec<NeighbourInfo> {
         use rand::seq::IteratorRandom;
         let source = identity::to_proto(&libp2p::identity::PublicKey::from(self.stream_key.clone()).to_peer_id());
-        let others = self.neighbour_addrs.values().filter(|i| i.peer != to && Some(i.peer) != source && !i.addrs.is_empty());
+        let others =
+            self.neighbour_addrs.values().filter(|i| i.peer != to && Some(i.peer) != source && !i.addrs.is_empty());
         others.cloned().sample(&mut rand::rng(), INTRODUCED_MAX)
     }
 

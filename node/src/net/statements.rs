@@ -86,7 +86,14 @@ impl Driver {
     }
 
     /// A chunk arrived from a neighbour: into the store if it is what was announced.
-    pub(super) fn take_chunk(&mut self, from: PeerId, rendition: RenditionId, epoch: Epoch, number: ChunkNumber, body: Bytes) {
+    pub(super) fn take_chunk(
+        &mut self,
+        from: PeerId,
+        rendition: RenditionId,
+        epoch: Epoch,
+        number: ChunkNumber,
+        body: Bytes,
+    ) {
         match self.media.announcement_of(rendition, epoch, number) {
             Some(announcement) => self.check_chunk(&announcement, number, Some(from), body),
             None if self.unproven.len() < UNPROVEN_MAX => {
@@ -101,7 +108,14 @@ impl Driver {
         self.settle_chunk(announcement, number, from, body, genuine);
     }
 
-    fn settle_chunk(&mut self, announcement: &Announcement, number: ChunkNumber, from: Option<PeerId>, body: Bytes, genuine: bool) {
+    fn settle_chunk(
+        &mut self,
+        announcement: &Announcement,
+        number: ChunkNumber,
+        from: Option<PeerId>,
+        body: Bytes,
+        genuine: bool,
+    ) {
         let (rendition, epoch) = (announcement.rendition, announcement.epoch);
         if genuine {
             self.media.insert(rendition, epoch, number, body);
@@ -133,7 +147,9 @@ impl Driver {
     /// Chunks that waited for this announcement.
     fn prove(&mut self, announcement: &Announcement) {
         let due = |u: &Unproven| {
-            u.rendition == announcement.rendition && u.epoch == announcement.epoch && announcement.index_of(u.number).is_some()
+            u.rendition == announcement.rendition
+                && u.epoch == announcement.epoch
+                && announcement.index_of(u.number).is_some()
         };
         for chunk in self.unproven.extract_if(.., |u| due(u)).collect::<Vec<_>>() {
             self.check_chunk(announcement, chunk.number, Some(chunk.from), chunk.body);
@@ -184,4 +200,3 @@ impl Driver {
         }
     }
 }
-

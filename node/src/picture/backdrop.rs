@@ -47,10 +47,7 @@ pub(super) fn draw_grey_steps(canvas: &mut Canvas, rows: Range<usize>) {
 /// The panel's colour in a picture of this height: a change of rendition shall catch the
 /// eye.
 pub(super) fn tint(height: u16) -> Chroma {
-    TINTS
-        .into_iter()
-        .find(|(up_to, _)| height <= *up_to)
-        .map_or(Chroma::NONE, |(_, tint)| tint)
+    TINTS.into_iter().find(|(up_to, _)| height <= *up_to).map_or(Chroma::NONE, |(_, tint)| tint)
 }
 
 fn part(index: usize, parts: usize, of: usize) -> Range<usize> {

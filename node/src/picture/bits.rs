@@ -73,35 +73,19 @@ mod tests {
     fn written(write: impl FnOnce(&mut BitWriter)) -> String {
         let mut writer = BitWriter::default();
         write(&mut writer);
-        let text: String = writer
-            .finish()
-            .iter()
-            .map(|byte| format!("{byte:08b}"))
-            .collect();
+        let text: String = writer.finish().iter().map(|byte| format!("{byte:08b}")).collect();
         let end = text.rfind('1').expect("the stop bit is a one");
         text[..end].to_owned()
     }
 
     #[test]
     fn exp_golomb_codes_are_those_of_the_standard() {
-        for (value, code) in [
-            (0, "1"),
-            (1, "010"),
-            (2, "011"),
-            (3, "00100"),
-            (8, "0001001"),
-            (255, "00000000100000000"),
-        ] {
+        for (value, code) in
+            [(0, "1"), (1, "010"), (2, "011"), (3, "00100"), (8, "0001001"), (255, "00000000100000000")]
+        {
             assert_eq!(written(|bits| bits.unsigned(value)), code, "ue({value})");
         }
-        for (value, code) in [
-            (0, "1"),
-            (1, "010"),
-            (-1, "011"),
-            (2, "00100"),
-            (-2, "00101"),
-            (-12, "000011001"),
-        ] {
+        for (value, code) in [(0, "1"), (1, "010"), (-1, "011"), (2, "00100"), (-2, "00101"), (-12, "000011001")] {
             assert_eq!(written(|bits| bits.signed(value)), code, "se({value})");
         }
     }

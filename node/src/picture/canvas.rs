@@ -66,10 +66,7 @@ pub(super) struct Macroblock {
 impl Macroblock {
     /// One colour all over. `luma` is a multiple of 4: see `slice`.
     pub(super) const fn flat(luma: u8, chroma: Chroma) -> Self {
-        Self {
-            luma: [luma; MACROBLOCK_CELLS * MACROBLOCK_CELLS],
-            chroma,
-        }
+        Self { luma: [luma; MACROBLOCK_CELLS * MACROBLOCK_CELLS], chroma }
     }
 }
 
@@ -84,10 +81,7 @@ impl Canvas {
     /// A dark canvas of so many macroblocks.
     pub(super) fn new(columns: usize, rows: usize) -> Self {
         let dark = Macroblock::flat(Tone::Dark.luma(), Chroma::NONE);
-        Self {
-            columns,
-            macroblocks: vec![dark; columns * rows],
-        }
+        Self { columns, macroblocks: vec![dark; columns * rows] }
     }
 
     /// Macroblocks in a row.
@@ -108,12 +102,7 @@ impl Canvas {
     /// Fills a rectangle measured in macroblocks.
     pub(super) fn fill(&mut self, columns: Range<usize>, rows: Range<usize>, with: Macroblock) {
         let columns = columns.start.min(self.columns)..columns.end.min(self.columns);
-        for row in self
-            .macroblocks
-            .chunks_exact_mut(self.columns)
-            .take(rows.end)
-            .skip(rows.start)
-        {
+        for row in self.macroblocks.chunks_exact_mut(self.columns).take(rows.end).skip(rows.start) {
             row[columns.clone()].fill(with);
         }
     }
@@ -141,13 +130,7 @@ impl Canvas {
 
     /// Writes `text` with its upper left corner at a cell, each dot of the font `scale`
     /// cells wide and high, whole letters only up to the cell column `end`.
-    pub(super) fn text(
-        &mut self,
-        text: &str,
-        (mut x, y): (usize, usize),
-        scale: usize,
-        end: usize,
-    ) {
+    pub(super) fn text(&mut self, text: &str, (mut x, y): (usize, usize), scale: usize, end: usize) {
         for character in text.chars() {
             let glyph = font::glyph(character);
             if x + glyph.width * scale > end {

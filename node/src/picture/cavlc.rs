@@ -26,11 +26,7 @@ pub(super) fn luma_dc(bits: &mut BitWriter, levels: &[i16; 16]) {
     let nonzero = &mut nonzero[..total];
     nonzero.reverse();
 
-    let trailing_ones = nonzero
-        .iter()
-        .take(3)
-        .take_while(|(level, _)| level.abs() == 1)
-        .count();
+    let trailing_ones = nonzero.iter().take(3).take_while(|(level, _)| level.abs() == 1).count();
     COEFF_TOKEN[total][trailing_ones].write(bits);
     if total == 0 {
         return;
@@ -90,11 +86,7 @@ fn large_levels(bits: &mut BitWriter, levels: &[(i16, usize)], total: usize, tra
 }
 
 fn level_code(bits: &mut BitWriter, code: u64, suffix_length: u32) {
-    let escape = if suffix_length == 0 {
-        30
-    } else {
-        15 << suffix_length
-    };
+    let escape = if suffix_length == 0 { 30 } else { 15 << suffix_length };
     let (prefix, suffix, suffix_bits) = if code >= escape {
         (15, code - escape, 12)
     } else if suffix_length > 0 {
@@ -220,8 +212,7 @@ mod tests {
         for (i, a) in words.iter().enumerate() {
             for b in &words[i + 1..] {
                 let shared = a.length.min(b.length);
-                let (a_start, b_start) =
-                    (a.bits >> (a.length - shared), b.bits >> (b.length - shared));
+                let (a_start, b_start) = (a.bits >> (a.length - shared), b.bits >> (b.length - shared));
                 assert_ne!(a_start, b_start, "{a:?} {b:?}");
             }
         }
@@ -231,15 +222,9 @@ mod tests {
     #[test]
     fn a_known_block_gives_its_known_bits() {
         let mut bits = BitWriter::default();
-        luma_dc(
-            &mut bits,
-            &[0, 3, 0, 1, -1, -1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
-        );
+        luma_dc(&mut bits, &[0, 3, 0, 1, -1, -1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
         // coeff_token(5, 3) 0000100 · signs 0 1 1 · level +1 1 · level +3 001 0 ·
         // total_zeros 3 = 111 · run_before 1 of 3 = 10, 0 of 2 = 1, 0 of 2 = 1, 1 of 2 = 01 · stop 1
-        assert_eq!(
-            bits.finish(),
-            [0b0000_1000, 0b1110_0101, 0b1110_1101, 0b1000_0000]
-        );
+        assert_eq!(bits.finish(), [0b0000_1000, 0b1110_0101, 0b1110_1101, 0b1000_0000]);
     }
 }

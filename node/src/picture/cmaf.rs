@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use mp4_atom::{
-    Avc1, Avcc, Codec, Colr, Dinf, Dref, DrefEntry, Encode, FourCC, Ftyp, Hdlr, Header, Mdhd, Mdia,
-    Mfhd, Minf, Moof, Moov, Mvex, Mvhd, Prft, ReferenceTime, Stbl, Stco, Stsd, Tfdt, Tfhd, Tkhd,
-    Traf, Trak, Trex, Trun, TrunEntry, Url, Visual, Vmhd,
+    Avc1, Avcc, Codec, Colr, Dinf, Dref, DrefEntry, Encode, FourCC, Ftyp, Hdlr, Header, Mdhd, Mdia, Mfhd, Minf, Moof,
+    Moov, Mvex, Mvhd, Prft, ReferenceTime, Stbl, Stco, Stsd, Tfdt, Tfhd, Tkhd, Traf, Trak, Trex, Trun, TrunEntry, Url,
+    Visual, Vmhd,
 };
 
 use super::parameters::{BT_709, Parameters};
@@ -65,26 +65,13 @@ fn track(config: &Config, parameters: &Parameters) -> Trak {
             ..Tkhd::default()
         },
         mdia: Mdia {
-            mdhd: Mdhd {
-                timescale: TIMESCALE,
-                language: "und".into(),
-                ..Mdhd::default()
-            },
-            hdlr: Hdlr {
-                handler: FourCC::new(b"vide"),
-                name: "Starling test picture".into(),
-            },
+            mdhd: Mdhd { timescale: TIMESCALE, language: "und".into(), ..Mdhd::default() },
+            hdlr: Hdlr { handler: FourCC::new(b"vide"), name: "Starling test picture".into() },
             minf: Minf {
                 vmhd: Some(Vmhd::default()),
-                dinf: Dinf {
-                    dref: Dref {
-                        entries: vec![DrefEntry::Url(Url::default())],
-                    },
-                },
+                dinf: Dinf { dref: Dref { entries: vec![DrefEntry::Url(Url::default())] } },
                 stbl: Stbl {
-                    stsd: Stsd {
-                        codecs: vec![sample_entry(config, parameters)],
-                    },
+                    stsd: Stsd { codecs: vec![sample_entry(config, parameters)] },
                     stco: Some(Stco::default()),
                     ..Stbl::default()
                 },
@@ -97,15 +84,10 @@ fn track(config: &Config, parameters: &Parameters) -> Trak {
 
 fn sample_entry(config: &Config, parameters: &Parameters) -> Codec {
     let colour = u16::from(BT_709);
-    let avcc = Avcc::new(&parameters.sequence, &parameters.picture)
-        .expect("a sequence parameter set is longer than 4 bytes");
+    let avcc =
+        Avcc::new(&parameters.sequence, &parameters.picture).expect("a sequence parameter set is longer than 4 bytes");
     Codec::Avc1(Avc1 {
-        visual: Visual {
-            data_reference_index: 1,
-            width: config.width,
-            height: config.height,
-            ..Visual::default()
-        },
+        visual: Visual { data_reference_index: 1, width: config.width, height: config.height, ..Visual::default() },
         avcc,
         colr: Some(Colr::Nclx {
             colour_primaries: colour,
@@ -118,12 +100,7 @@ fn sample_entry(config: &Config, parameters: &Parameters) -> Codec {
 }
 
 /// One chunk: `prft`, `moof` and `mdat`. Nothing for no samples.
-pub(super) fn chunk(
-    samples: &[Sample],
-    base_decode_time: u64,
-    frame_duration: u32,
-    sequence_number: u32,
-) -> Bytes {
+pub(super) fn chunk(samples: &[Sample], base_decode_time: u64, frame_duration: u32, sequence_number: u32) -> Bytes {
     let Some(first) = samples.first() else {
         return Bytes::new();
     };
@@ -148,13 +125,8 @@ pub(super) fn chunk(
                 default_sample_duration: Some(frame_duration),
                 ..Tfhd::default()
             },
-            tfdt: Some(Tfdt {
-                base_media_decode_time: base_decode_time,
-            }),
-            trun: vec![Trun {
-                data_offset: Some(0),
-                samples: samples.iter().map(entry).collect::<Vec<_>>().into(),
-            }],
+            tfdt: Some(Tfdt { base_media_decode_time: base_decode_time }),
+            trun: vec![Trun { data_offset: Some(0), samples: samples.iter().map(entry).collect::<Vec<_>>().into() }],
             ..Traf::default()
         }],
     };
@@ -166,13 +138,7 @@ pub(super) fn chunk(
     fragment.traf[0].trun[0].data_offset = Some(offset as i32);
     append(&mut chunk, &fragment);
 
-    append(
-        &mut chunk,
-        &Header {
-            kind: FourCC::new(b"mdat"),
-            size: Some(payload),
-        },
-    );
+    append(&mut chunk, &Header { kind: FourCC::new(b"mdat"), size: Some(payload) });
     for sample in samples {
         chunk.extend_from_slice(&sample.data);
     }
@@ -183,11 +149,7 @@ fn entry(sample: &Sample) -> TrunEntry {
     TrunEntry {
         duration: None,
         size: Some(sample.data.len() as u32),
-        flags: Some(if sample.key {
-            KEY_SAMPLE
-        } else {
-            DEPENDENT_SAMPLE
-        }),
+        flags: Some(if sample.key { KEY_SAMPLE } else { DEPENDENT_SAMPLE }),
         cts: None,
     }
 }
@@ -200,8 +162,7 @@ fn ntp(wall_ms: u64) -> u64 {
 }
 
 fn append(to: &mut Vec<u8>, part: &impl Encode) {
-    part.encode(to)
-        .expect("only boxes above 4 GiB or invalid values can't be encoded");
+    part.encode(to).expect("only boxes above 4 GiB or invalid values can't be encoded");
 }
 
 #[cfg(test)]

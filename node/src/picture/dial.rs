@@ -50,18 +50,11 @@ pub(super) fn draw(canvas: &mut Canvas, rows: Range<usize>) -> Vec<DialCell> {
     let mut face = Vec::new();
     for (down, across) in (0..cells).flat_map(|down| (0..cells).map(move |across| (down, across))) {
         let (dx, dy) = (across as f64 - centre, down as f64 - centre);
-        let (x, y) = (
-            left * MACROBLOCK_CELLS + across,
-            rows.start * MACROBLOCK_CELLS + down,
-        );
+        let (x, y) = (left * MACROBLOCK_CELLS + across, rows.start * MACROBLOCK_CELLS + down);
         let distance = dx.hypot(dy);
         if distance <= rim - 2.0 * thickness {
             let turn = (dx.atan2(-dy) / TAU).rem_euclid(1.0) * 1000.0;
-            face.push(DialCell {
-                x,
-                y,
-                turn: turn as u64 % 1000,
-            });
+            face.push(DialCell { x, y, turn: turn as u64 % 1000 });
         } else if distance <= rim && distance > rim - thickness {
             canvas.set(x, y, Tone::White);
         }

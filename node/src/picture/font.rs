@@ -96,15 +96,10 @@ mod tests {
 
     #[test]
     fn glyphs_differ_and_keep_their_width() {
-        let characters: Vec<char> = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:.-/ "
-            .chars()
-            .collect();
+        let characters: Vec<char> = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:.-/ ".chars().collect();
         for (index, a) in characters.iter().enumerate() {
             let glyph_a = glyph(*a);
-            assert!(
-                glyph_a.rows.iter().all(|row| *row < 1 << glyph_a.width),
-                "{a}"
-            );
+            assert!(glyph_a.rows.iter().all(|row| *row < 1 << glyph_a.width), "{a}");
             for b in &characters[index + 1..] {
                 let dots_b: Vec<_> = glyph(*b).dots().collect();
                 assert_ne!(glyph_a.dots().collect::<Vec<_>>(), dots_b, "{a} {b}");

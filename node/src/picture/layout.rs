@@ -35,9 +35,7 @@ impl Layout {
     pub(super) fn new(config: &Config) -> Self {
         let (pixel_width, pixel_height) = (usize::from(config.width), usize::from(config.height));
         let (width, height) = (pixel_width / CELL_PIXELS, pixel_height / CELL_PIXELS);
-        let strip_rows = std::array::from_fn(|row| {
-            nearest(row * pixel_height, strip::ROWS_PER_HEIGHT * CELL_PIXELS)
-        });
+        let strip_rows = std::array::from_fn(|row| nearest(row * pixel_height, strip::ROWS_PER_HEIGHT * CELL_PIXELS));
 
         let clock_scale = (width / (font::width(CLOCK_FACE) + 2)).clamp(1, height / 33);
         let text_scale = (clock_scale + 1).div_ceil(4);
@@ -90,14 +88,8 @@ mod tests {
     #[test]
     fn everything_fits_into_every_picture() {
         let heights = (180..=2160).step_by(2);
-        for (width, height) in
-            heights.flat_map(|height| [(320, height), (height * 16 / 9, height), (4096, height)])
-        {
-            let config = Config {
-                width,
-                height,
-                ..Config::for_bitrate(1_000_000, "fits")
-            };
+        for (width, height) in heights.flat_map(|height| [(320, height), (height * 16 / 9, height), (4096, height)]) {
+            let config = Config { width, height, ..Config::for_bitrate(1_000_000, "fits") };
             let layout = Layout::new(&config);
             assert!(
                 layout.comet_y + layout.clock_scale <= usize::from(height) / CELL_PIXELS,

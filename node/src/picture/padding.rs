@@ -8,9 +8,7 @@
 pub(super) const LEAST: usize = unit_length(UUID.len());
 
 /// Marks the padding as ours. Drawn at random, once.
-const UUID: [u8; 16] = [
-    0x5B, 0xE1, 0x1F, 0x9A, 0x3C, 0x77, 0x4D, 0x26, 0x8E, 0x52, 0xD4, 0x0F, 0x91, 0x6A, 0xC3, 0x38,
-];
+const UUID: [u8; 16] = [0x5B, 0xE1, 0x1F, 0x9A, 0x3C, 0x77, 0x4D, 0x26, 0x8E, 0x52, 0xD4, 0x0F, 0x91, 0x6A, 0xC3, 0x38];
 /// nal_unit_type 6, ITU-T H.264 Table 7-1.
 const SEI: u8 = 6;
 /// payloadType of user_data_unregistered, ITU-T H.264 §D.1.1.
@@ -30,11 +28,7 @@ pub(super) struct Budget {
 impl Budget {
     /// Of a stream of so many bits a second.
     pub(super) fn new(bitrate_bps: u64, frames_per_second: u32) -> Self {
-        Self {
-            bitrate: bitrate_bps as i64,
-            frames_per_second: i64::from(frames_per_second),
-            balance: 0,
-        }
+        Self { bitrate: bitrate_bps as i64, frames_per_second: i64::from(frames_per_second), balance: 0 }
     }
 
     /// Grants the bytes of one more frame.

@@ -32,11 +32,7 @@ impl Parameters {
             height: config.height,
             frames_per_second: config.frames_per_second,
         })?;
-        Ok(Self {
-            level,
-            sequence: sequence_parameter_set(config, level),
-            picture: picture_parameter_set(),
-        })
+        Ok(Self { level, sequence: sequence_parameter_set(config, level), picture: picture_parameter_set() })
     }
 
     /// The codecs parameter of RFC 6381 §3.3: `avc1.` and profile_idc, constraint flags
@@ -136,11 +132,7 @@ fn usability_information(bits: &mut BitWriter, frames_per_second: u32) {
     bits.bits(5, 3); // video_format: unspecified
     bits.flag(false); // video_full_range_flag
     bits.flag(true); // colour_description_present_flag
-    for _ in [
-        "colour_primaries",
-        "transfer_characteristics",
-        "matrix_coefficients",
-    ] {
+    for _ in ["colour_primaries", "transfer_characteristics", "matrix_coefficients"] {
         bits.bits(u64::from(BT_709), 8);
     }
     bits.flag(false); // chroma_loc_info_present_flag
@@ -187,14 +179,7 @@ mod tests {
     use super::*;
 
     fn level_of(width: u16, height: u16, frames_per_second: u32, bitrate_bps: u64) -> Option<u8> {
-        level(&Config {
-            width,
-            height,
-            frames_per_second,
-            bitrate_bps,
-            title: String::new(),
-            label: String::new(),
-        })
+        level(&Config { width, height, frames_per_second, bitrate_bps, title: String::new(), label: String::new() })
     }
 
     #[test]

@@ -26,11 +26,7 @@ fn random_coefficients_decode_exactly() {
 }
 
 fn assert_decodes_exactly(canvases: &[Canvas]) {
-    let config = Config {
-        width: WIDTH as u16,
-        height: HEIGHT as u16,
-        ..Config::for_bitrate(100_000, "")
-    };
+    let config = Config { width: WIDTH as u16, height: HEIGHT as u16, ..Config::for_bitrate(100_000, "") };
     assert_eq!(macroblocks(&config), (COLUMNS, ROWS));
     let parameters = Parameters::new(&config).expect("a level");
     let mut slices = SliceEncoder::new();
@@ -42,9 +38,7 @@ fn assert_decodes_exactly(canvases: &[Canvas]) {
             stream.extend(unit);
         }
     }
-    let arguments = [
-        "-f", "h264", "-i", "-", "-f", "rawvideo", "-pix_fmt", "yuv420p", "-",
-    ];
+    let arguments = ["-f", "h264", "-i", "-", "-f", "rawvideo", "-pix_fmt", "yuv420p", "-"];
     let decoded = ffmpeg(&arguments, stream);
 
     let frames: Vec<&[u8]> = decoded.chunks(WIDTH * HEIGHT * 3 / 2).collect();
@@ -55,18 +49,12 @@ fn assert_decodes_exactly(canvases: &[Canvas]) {
 }
 
 fn assert_shows(frame: &[u8], canvas: &Canvas, number: usize) {
-    let macroblock = |x: usize, y: usize| {
-        canvas.macroblocks()[y / MACROBLOCK_PIXELS * COLUMNS + x / MACROBLOCK_PIXELS]
-    };
+    let macroblock = |x: usize, y: usize| canvas.macroblocks()[y / MACROBLOCK_PIXELS * COLUMNS + x / MACROBLOCK_PIXELS];
     let (luma, chroma) = frame.split_at(WIDTH * HEIGHT);
     for (at, pixel) in luma.iter().enumerate() {
         let (x, y) = (at % WIDTH, at / WIDTH);
         let cell = y / CELL_PIXELS % 4 * 4 + x / CELL_PIXELS % 4;
-        assert_eq!(
-            *pixel,
-            macroblock(x, y).luma[cell],
-            "frame {number} at {x},{y}"
-        );
+        assert_eq!(*pixel, macroblock(x, y).luma[cell], "frame {number} at {x},{y}");
     }
     let (blue, red) = chroma.split_at(chroma.len() / 2);
     for (at, pixels) in blue.iter().zip(red).enumerate() {
@@ -104,10 +92,7 @@ fn coefficient_canvas(seed: u64) -> Canvas {
     let mut random = generator(seed);
     let mut canvas = Canvas::new(COLUMNS, ROWS);
     canvas.fill(0..COLUMNS, 0..ROWS, GREY);
-    for (row, column) in (1..ROWS)
-        .step_by(2)
-        .flat_map(|row| (1..COLUMNS).step_by(2).map(move |column| (row, column)))
-    {
+    for (row, column) in (1..ROWS).step_by(2).flat_map(|row| (1..COLUMNS).step_by(2).map(move |column| (row, column))) {
         let mut macroblock = GREY;
         for (level, at) in random_levels(&mut random).into_iter().zip(ZIG_ZAG) {
             for (cell, luma) in macroblock.luma.iter_mut().enumerate() {
@@ -139,11 +124,7 @@ fn random_levels(random: &mut impl FnMut(usize) -> usize) -> [i8; 16] {
         while levels[at] != 0 {
             at = random(last);
         }
-        let more = if random(2) == 0 {
-            0
-        } else {
-            random(spare / left + 1)
-        };
+        let more = if random(2) == 0 { 0 } else { random(spare / left + 1) };
         spare -= more;
         let size = 1 + more as i8;
         levels[at] = if random(2) == 0 { size } else { -size };
@@ -155,9 +136,7 @@ fn random_levels(random: &mut impl FnMut(usize) -> usize) -> [i8; 16] {
 fn generator(seed: u64) -> impl FnMut(usize) -> usize {
     let mut state = seed;
     move |below| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 33) as usize % below
     }
 }

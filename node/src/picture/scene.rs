@@ -40,12 +40,7 @@ impl Scene {
         still.text("UTC", (zone_x, layout.title_y), scale, layout.right);
         let title = (layout.left, layout.title_y);
         still.text(&config.title, title, scale, zone_x - 2 * scale);
-        Self {
-            label: config.label.clone(),
-            layout,
-            still,
-            dial,
-        }
+        Self { label: config.label.clone(), layout, still, dial }
     }
 
     /// A canvas of the scene's size.
@@ -62,12 +57,7 @@ impl Scene {
         }
         let layout = &self.layout;
         let clock = (layout.clock_x, layout.clock_y);
-        canvas.text(
-            &time_of_day(wall_ms),
-            clock,
-            layout.clock_scale,
-            layout.width,
-        );
+        canvas.text(&time_of_day(wall_ms), clock, layout.clock_scale, layout.width);
         self.paint_label(canvas, sequence);
         self.paint_comet(canvas, wall_ms);
     }
@@ -124,12 +114,8 @@ impl Scene {
 
 /// `HH:MM:SS.cc` in UTC.
 fn time_of_day(wall_ms: u64) -> String {
-    let [hours, minutes, seconds, hundredths] = [
-        wall_ms / 3_600_000 % 24,
-        wall_ms / 60_000 % 60,
-        wall_ms / 1000 % 60,
-        wall_ms / 10 % 100,
-    ];
+    let [hours, minutes, seconds, hundredths] =
+        [wall_ms / 3_600_000 % 24, wall_ms / 60_000 % 60, wall_ms / 1000 % 60, wall_ms / 10 % 100];
     format!("{hours:02}:{minutes:02}:{seconds:02}.{hundredths:02}")
 }
 

@@ -45,11 +45,7 @@ pub(super) struct SliceEncoder {
 impl SliceEncoder {
     /// An encoder whose first picture will be an IDR picture.
     pub(super) fn new() -> Self {
-        Self {
-            reference: None,
-            frame_number: 0,
-            odd_idr: false,
-        }
+        Self { reference: None, frame_number: 0, odd_idr: false }
     }
 
     /// Whether there is a picture that the next one can refer to.
@@ -70,12 +66,7 @@ impl SliceEncoder {
             self.odd_idr = !self.odd_idr;
             IDR_SLICE
         };
-        slice_header(
-            &mut bits,
-            header == IDR_SLICE,
-            self.frame_number,
-            self.odd_idr,
-        );
+        slice_header(&mut bits, header == IDR_SLICE, self.frame_number, self.odd_idr);
         slice_data(&mut bits, canvas, reference);
 
         match &mut self.reference {
@@ -156,9 +147,7 @@ impl LumaResidual {
 
         let from = |mode, predicted: &dyn Fn(usize) -> u8| Self {
             mode,
-            levels: levels(std::array::from_fn(|cell| {
-                i32::from(target.luma[cell]) - i32::from(predicted(cell))
-            })),
+            levels: levels(std::array::from_fn(|cell| i32::from(target.luma[cell]) - i32::from(predicted(cell)))),
         };
         let left = left.map(|left| from(HORIZONTAL, &|cell| left.luma[cell / 4 * 4 + 3]));
         let above = above.map(|above| from(VERTICAL, &|cell| above.luma[12 + cell % 4]));
@@ -226,11 +215,7 @@ impl ChromaResidual {
             (None, None) => (DC, Chroma::NONE),
         };
         let level = |target, predicted| (i16::from(target) - i16::from(predicted)) / CHROMA_STEP;
-        Self {
-            mode,
-            blue: level(target.chroma.blue, predicted.blue),
-            red: level(target.chroma.red, predicted.red),
-        }
+        Self { mode, blue: level(target.chroma.blue, predicted.blue), red: level(target.chroma.red, predicted.red) }
     }
 
     fn is_zero(&self) -> bool {
@@ -255,10 +240,7 @@ mod tests {
         let tones = [Tone::Dark, Tone::Dim, Tone::Mid, Tone::White];
         for seed in 0_u32..2000 {
             let cells: [i32; 16] = std::array::from_fn(|cell| {
-                let pick = seed
-                    .wrapping_mul(2_654_435_761)
-                    .rotate_left(2 * cell as u32)
-                    % 4;
+                let pick = seed.wrapping_mul(2_654_435_761).rotate_left(2 * cell as u32) % 4;
                 i32::from(tones[pick as usize].luma()) - 180
             });
             let mut decoded = [0; 16];

@@ -72,11 +72,7 @@ pub enum StripError {
 /// mistaken for a clock but for one chance in 65,536.
 pub fn decode(width: usize, height: usize, pixels: &[u8]) -> Result<u64, StripError> {
     if width.checked_mul(height) != Some(pixels.len()) {
-        return Err(StripError::Pixels {
-            pixels: pixels.len(),
-            width,
-            height,
-        });
+        return Err(StripError::Pixels { pixels: pixels.len(), width, height });
     }
     if width < 3 * COLUMNS || height < 3 * ROWS_PER_HEIGHT {
         return Err(StripError::TooSmall { width, height });
@@ -85,10 +81,7 @@ pub fn decode(width: usize, height: usize, pixels: &[u8]) -> Result<u64, StripEr
         let xs = middle(column, width, COLUMNS);
         let ys = middle(row, height, ROWS_PER_HEIGHT);
         let count = (xs.len() * ys.len()) as u32;
-        let sum: u32 = ys
-            .flat_map(|y| &pixels[y * width..][xs.clone()])
-            .map(|pixel| u32::from(*pixel))
-            .sum();
+        let sum: u32 = ys.flat_map(|y| &pixels[y * width..][xs.clone()]).map(|pixel| u32::from(*pixel)).sum();
         sum / count
     };
 
@@ -101,16 +94,10 @@ pub fn decode(width: usize, height: usize, pixels: &[u8]) -> Result<u64, StripEr
     let threshold = (white + black) / 2;
     let message = (0..ROWS)
         .flat_map(|row| (1..last).map(move |column| (row, column)))
-        .fold(0, |message, (row, column)| {
-            message << 1 | u64::from(brightness(row, column) > threshold)
-        });
+        .fold(0, |message, (row, column)| message << 1 | u64::from(brightness(row, column) > threshold));
     let (clock, read) = (message >> 16, message as u16);
     let computed = checksum(clock);
-    if read == computed {
-        Ok(clock)
-    } else {
-        Err(StripError::Checksum { read, computed })
-    }
+    if read == computed { Ok(clock) } else { Err(StripError::Checksum { read, computed }) }
 }
 
 /// The middle half, at least one pixel, of block `index` if `length` holds `blocks`.
@@ -142,13 +129,7 @@ fn checksum(clock: u64) -> u16 {
 
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0xFFFF, |crc, &byte| {
-        (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| {
-            if crc & 0x8000 == 0 {
-                crc << 1
-            } else {
-                crc << 1 ^ 0x1021
-            }
-        })
+        (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 })
     })
 }
 
@@ -162,10 +143,7 @@ mod tests {
     fn picture(width: usize, height: usize, blocks: [[bool; COLUMNS]; ROWS]) -> Vec<u8> {
         let mut pixels = vec![0; width * height];
         for (at, pixel) in pixels.iter_mut().enumerate() {
-            let (column, row) = (
-                at % width * COLUMNS / width,
-                at / width * ROWS_PER_HEIGHT / height,
-            );
+            let (column, row) = (at % width * COLUMNS / width, at / width * ROWS_PER_HEIGHT / height);
             if row < ROWS && blocks[row][column] {
                 *pixel = 255;
             }
@@ -178,11 +156,7 @@ mod tests {
         for (width, height) in [(102, 54), (320, 180), (641, 357), (1920, 1080)] {
             for clock in [0, 1, CLOCK, (1 << 48) - 1] {
                 let pixels = picture(width, height, blocks(clock));
-                assert_eq!(
-                    decode(width, height, &pixels),
-                    Ok(clock),
-                    "{width}x{height}"
-                );
+                assert_eq!(decode(width, height, &pixels), Ok(clock), "{width}x{height}");
             }
         }
     }
@@ -206,26 +180,11 @@ mod tests {
 
     #[test]
     fn other_images_are_refused() {
-        assert_eq!(
-            decode(340, 180, &vec![90; 340 * 180]),
-            Err(StripError::NoMarkers)
-        );
-        assert!(matches!(
-            decode(340, 180, &[0; 9]),
-            Err(StripError::Pixels { .. })
-        ));
-        assert!(matches!(
-            decode(usize::MAX, 2, &[0; 9]),
-            Err(StripError::Pixels { .. })
-        ));
-        assert!(matches!(
-            decode(3, 3, &[0; 9]),
-            Err(StripError::TooSmall { .. })
-        ));
-        assert!(matches!(
-            decode(0, 0, &[]),
-            Err(StripError::TooSmall { .. })
-        ));
+        assert_eq!(decode(340, 180, &vec![90; 340 * 180]), Err(StripError::NoMarkers));
+        assert!(matches!(decode(340, 180, &[0; 9]), Err(StripError::Pixels { .. })));
+        assert!(matches!(decode(usize::MAX, 2, &[0; 9]), Err(StripError::Pixels { .. })));
+        assert!(matches!(decode(3, 3, &[0; 9]), Err(StripError::TooSmall { .. })));
+        assert!(matches!(decode(0, 0, &[]), Err(StripError::TooSmall { .. })));
     }
 
     #[test]

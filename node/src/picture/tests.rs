@@ -15,12 +15,7 @@ const START_MS: u64 = 1_795_355_482_480;
 const SEQUENCE: u64 = 4711;
 
 fn config(width: u16, height: u16, frames_per_second: u32, bitrate_bps: u64) -> Config {
-    Config {
-        width,
-        height,
-        frames_per_second,
-        ..Config::for_bitrate(bitrate_bps, "Starling: live test")
-    }
+    Config { width, height, frames_per_second, ..Config::for_bitrate(bitrate_bps, "Starling: live test") }
 }
 
 /// A stream of some segments, as the broadcaster makes it.
@@ -51,11 +46,7 @@ impl Recording {
                 fragments.push(encoder.fragment(&samples, part[0] * duration));
             }
         }
-        Self {
-            init: encoder.init_section(),
-            segments,
-            clocks,
-        }
+        Self { init: encoder.init_section(), segments, clocks }
     }
 
     fn file(&self) -> Vec<u8> {
@@ -128,9 +119,7 @@ fn the_strip_is_read_back_from_decoded_frames() {
         let recording = Recording::new(config, 1, 10, 10);
         for (width, height) in [native, (640, scaled_height)] {
             let scale = format!("scale={width}:{height}");
-            let arguments = [
-                "-i", "-", "-vf", &scale, "-f", "rawvideo", "-pix_fmt", "gray", "-",
-            ];
+            let arguments = ["-i", "-", "-vf", &scale, "-f", "rawvideo", "-pix_fmt", "gray", "-"];
             let frames = ffmpeg(&arguments, recording.file());
             let clocks: Vec<u64> = frames
                 .chunks(width * height)
@@ -157,10 +146,7 @@ fn every_segment_has_the_bitrate_asked_for() {
         for (number, segment) in recording.segments.iter().enumerate() {
             let bytes: usize = segment.iter().map(Bytes::len).sum();
             let error = (bytes as f64 / wanted - 1.0).abs();
-            assert!(
-                error < 0.02,
-                "{config:?} segment {number}: {bytes} B, not {wanted}"
-            );
+            assert!(error < 0.02, "{config:?} segment {number}: {bytes} B, not {wanted}");
         }
     }
 }
@@ -181,34 +167,18 @@ fn frames_are_padded_evenly() {
 fn the_init_section_describes_the_stream() {
     let encoder = Encoder::new(config(854, 480, 25, 1_100_000)).expect("valid");
     let boxes = boxes(&encoder.init_section());
-    let [
-        Any::Ftyp(Ftyp {
-            compatible_brands, ..
-        }),
-        Any::Moov(moov),
-    ] = &boxes[..]
-    else {
-        panic!("{boxes:?}")
-    };
+    let [Any::Ftyp(Ftyp { compatible_brands, .. }), Any::Moov(moov)] = &boxes[..] else { panic!("{boxes:?}") };
     assert!(compatible_brands.contains(&b"cmfc".into()));
     let Moov { trak, mvex, .. } = moov;
     assert_eq!(trak[0].mdia.mdhd.timescale, TIMESCALE);
     let trex = &mvex.as_ref().expect("fragmented").trex[0];
     assert_eq!(trex.default_sample_duration, 3600);
-    let [Codec::Avc1(avc1)] = &trak[0].mdia.minf.stbl.stsd.codecs[..] else {
-        panic!("{trak:?}")
-    };
+    let [Codec::Avc1(avc1)] = &trak[0].mdia.minf.stbl.stsd.codecs[..] else { panic!("{trak:?}") };
     assert_eq!((avc1.visual.width, avc1.visual.height), (854, 480));
     let avcc = &avc1.avcc;
-    let [profile, constraints, level] = [
-        avcc.avc_profile_indication,
-        avcc.profile_compatibility,
-        avcc.avc_level_indication,
-    ];
-    assert_eq!(
-        encoder.codecs(),
-        format!("avc1.{profile:02X}{constraints:02X}{level:02X}")
-    );
+    let [profile, constraints, level] =
+        [avcc.avc_profile_indication, avcc.profile_compatibility, avcc.avc_level_indication];
+    assert_eq!(encoder.codecs(), format!("avc1.{profile:02X}{constraints:02X}{level:02X}"));
     assert_eq!(encoder.codecs(), "avc1.42C01E");
 }
 
@@ -218,15 +188,8 @@ fn fragments_are_continuous_and_numbered() {
     let mut time = 0;
     for (index, fragment) in recording.segments.iter().flatten().enumerate() {
         let boxes = boxes(fragment);
-        let [Any::Prft(prft), Any::Moof(moof), Any::Mdat(mdat)] = &boxes[..] else {
-            panic!("{boxes:?}")
-        };
-        let Prft {
-            ntp_timestamp,
-            media_time,
-            ref utc_time_semantics,
-            ..
-        } = *prft;
+        let [Any::Prft(prft), Any::Moof(moof), Any::Mdat(mdat)] = &boxes[..] else { panic!("{boxes:?}") };
+        let Prft { ntp_timestamp, media_time, ref utc_time_semantics, .. } = *prft;
         assert_eq!(media_time, time);
         assert_eq!(*utc_time_semantics, ReferenceTime::Input);
         let unix_ms = START_MS + index as u64 * 200;
@@ -235,21 +198,13 @@ fn fragments_are_continuous_and_numbered() {
         let Moof { mfhd, traf } = moof;
         assert_eq!(mfhd.sequence_number, index as u32 + 1);
         let traf = &traf[0];
-        assert_eq!(
-            traf.tfdt.as_ref().map(|tfdt| tfdt.base_media_decode_time),
-            Some(time)
-        );
+        assert_eq!(traf.tfdt.as_ref().map(|tfdt| tfdt.base_media_decode_time), Some(time));
         let trun = &traf.trun[0];
         let sizes: u32 = trun.samples.iter().filter_map(|sample| sample.size).sum();
         assert_eq!(sizes as usize, mdat.data.len());
-        let keys: Vec<bool> = trun
-            .samples
-            .iter()
-            .map(|sample| sample.flags == Some(0x0200_0000))
-            .collect();
+        let keys: Vec<bool> = trun.samples.iter().map(|sample| sample.flags == Some(0x0200_0000)).collect();
         assert_eq!(keys, [index % 10 == 0, false, false, false, false]);
-        let moof_start =
-            fragment.len() - 8 - mdat.data.len() - trun.data_offset.expect("set") as usize + 8;
+        let moof_start = fragment.len() - 8 - mdat.data.len() - trun.data_offset.expect("set") as usize + 8;
         assert_eq!(&fragment[moof_start + 4..moof_start + 8], b"moof");
         time += 5 * 3600;
     }
@@ -274,23 +229,14 @@ fn the_first_frame_is_a_key_frame_and_nothing_makes_nothing() {
 fn impossible_pictures_are_refused() {
     let refused = |config| Encoder::new(config).expect_err("refused");
     for rate in [0, 7, 23, 61, 90_000] {
-        assert_eq!(
-            refused(config(640, 360, rate, 500_000)),
-            ConfigError::FrameRate(rate)
-        );
+        assert_eq!(refused(config(640, 360, rate, 500_000)), ConfigError::FrameRate(rate));
     }
     for bitrate in [0, 99_999, 100_000_001, u64::MAX] {
-        assert_eq!(
-            refused(config(640, 360, 25, bitrate)),
-            ConfigError::Bitrate(bitrate)
-        );
+        assert_eq!(refused(config(640, 360, 25, bitrate)), ConfigError::Bitrate(bitrate));
     }
     for (width, height) in [(0, 0), (641, 360), (640, 361), (318, 180), (320, 178)] {
         let error = ConfigError::Size { width, height };
         assert_eq!(refused(config(width, height, 25, 500_000)), error);
     }
-    assert!(matches!(
-        refused(config(u16::MAX - 1, u16::MAX - 1, 25, 500_000)),
-        ConfigError::NoLevel { .. }
-    ));
+    assert!(matches!(refused(config(u16::MAX - 1, u16::MAX - 1, 25, 500_000)), ConfigError::NoLevel { .. }));
 }

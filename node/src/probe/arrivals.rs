@@ -23,16 +23,9 @@ const MISSING_RETRIES: u32 = 1;
 
 impl Session {
     /// A playlist arrived that was asked for at `asked`, or did not. `Err` says why the session cannot go on.
-    pub(super) fn playlist_came(
-        &mut self,
-        asked: Duration,
-        page: Result<Page, FetchError>,
-    ) -> Result<(), String> {
+    pub(super) fn playlist_came(&mut self, asked: Duration, page: Result<Page, FetchError>) -> Result<(), String> {
         let no_variables = Variables::default();
-        let imports = self
-            .chosen
-            .as_ref()
-            .map_or(&no_variables, |chosen| &chosen.variables);
+        let imports = self.chosen.as_ref().map_or(&no_variables, |chosen| &chosen.variables);
         let read = page.and_then(|page| Ok(Playlist::read(&page.body, &page.address, imports)?));
         match read {
             Ok(Playlist::Media(playlist)) => {
@@ -40,19 +33,16 @@ impl Session {
                 self.take_playlist(asked, playlist);
                 Ok(())
             }
-            Ok(Playlist::Multivariant(_)) if self.chosen.is_some() => Err(format!(
-                "{}: a variant's playlist lists variants again",
-                self.source
-            )),
+            Ok(Playlist::Multivariant(_)) if self.chosen.is_some() => {
+                Err(format!("{}: a variant's playlist lists variants again", self.source))
+            }
             Ok(Playlist::Multivariant(multivariant)) => {
                 self.life.answered();
                 self.choose(multivariant);
                 Ok(())
             }
             // at first sight a wrong address is more likely than a server that is not ready; an empty body is the latter
-            Err(FetchError::Playlist(error))
-                if self.programme.is_unknown() && error != PlaylistError::Empty =>
-            {
+            Err(FetchError::Playlist(error)) if self.programme.is_unknown() && error != PlaylistError::Empty => {
                 Err(format!("{}: {error}", self.source))
             }
             Err(error) => {
@@ -72,38 +62,20 @@ impl Session {
         };
         tracing::debug!(bandwidth = variant.bandwidth, "chose a variant");
         if variant.separate_audio {
-            self.tally.note(
-                "the variant names an audio group; only the variant's own playlist is fetched",
-            );
+            self.tally.note("the variant names an audio group; only the variant's own playlist is fetched");
         }
         self.source = variant.url.clone();
-        self.tally.variant = Some(Variant {
-            bandwidth: variant.bandwidth,
-            resolution: variant.resolution,
-        });
+        self.tally.variant = Some(Variant { bandwidth: variant.bandwidth, resolution: variant.resolution });
         self.chosen = Some(multivariant);
         self.reloads.succeeded(Duration::ZERO);
     }
 
     fn take_playlist(&mut self, asked: Duration, playlist: MediaPlaylist) {
         // RFC 8216bis §6.3.4, measured from when the load began
-        let wait = if self.programme.is_changed_by(&playlist) {
-            playlist.target
-        } else {
-            playlist.target / 2
-        };
-        self.reloads.succeeded(if playlist.ended {
-            Duration::MAX
-        } else {
-            asked + wait.max(SHORTEST_RELOAD)
-        });
-        if playlist
-            .segments
-            .last()
-            .is_some_and(|last| last.capture.is_none())
-        {
-            self.tally
-                .note("the playlist has no EXT-X-PROGRAM-DATE-TIME: lag cannot be measured");
+        let wait = if self.programme.is_changed_by(&playlist) { playlist.target } else { playlist.target / 2 };
+        self.reloads.succeeded(if playlist.ended { Duration::MAX } else { asked + wait.max(SHORTEST_RELOAD) });
+        if playlist.segments.last().is_some_and(|last| last.capture.is_none()) {
+            self.tally.note("the playlist has no EXT-X-PROGRAM-DATE-TIME: lag cannot be measured");
         }
         let now = self.now();
         let start = self.chosen.as_ref().and_then(|chosen| chosen.start);
@@ -140,11 +112,7 @@ impl Session {
             Err(error) => {
                 self.count(&error, "segment");
                 self.fetches.failed(now, self.target());
-                let retries = if error.is_missing() {
-                    MISSING_RETRIES
-                } else {
-                    SEGMENT_RETRIES
-                };
+                let retries = if error.is_missing() { MISSING_RETRIES } else { SEGMENT_RETRIES };
                 if self.fetches.failures() <= retries {
                     self.tally.retry();
                 } else {
@@ -175,16 +143,11 @@ impl Session {
             self.tally.error(&FetchError::NotMedia(fault));
         }
         if segment.opaque {
-            self.tally
-                .note("segments are encrypted as a whole: counted and timed, their timestamps not checked");
+            self.tally.note("segments are encrypted as a whole: counted and timed, their timestamps not checked");
         }
         self.player.advance(now);
-        let advance = self
-            .continuity
-            .accept(delivery.analysis.span, segment.duration);
-        let captured = segment
-            .capture
-            .map(|capture| capture + segment.duration.as_secs_f64());
+        let advance = self.continuity.accept(delivery.analysis.span, segment.duration);
+        let captured = segment.capture.map(|capture| capture + segment.duration.as_secs_f64());
         self.tally.segment(Arrival {
             sequence: segment.sequence,
             container: delivery.analysis.container,
@@ -192,9 +155,7 @@ impl Session {
             media: advance.duration,
             first_byte: delivery.first_byte,
             whole: delivery.whole,
-            after_capture: captured
-                .filter(|_| new)
-                .map(|captured| wall_clock() - captured),
+            after_capture: captured.filter(|_| new).map(|captured| wall_clock() - captured),
             waited: self.player.waiting(),
         });
         let capture = segment.capture.map(|capture| capture - advance.lead);
@@ -214,11 +175,7 @@ impl Session {
         if self.life.failed(error.to_string()) {
             // no query: it may carry a token
             let host = self.source.host_str().unwrap_or_default();
-            tracing::warn!(
-                host,
-                path = self.source.path(),
-                "{what}: {error}; trying again"
-            );
+            tracing::warn!(host, path = self.source.path(), "{what}: {error}; trying again");
         } else {
             tracing::debug!("{what}: {error}; trying again");
         }

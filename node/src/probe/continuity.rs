@@ -52,10 +52,7 @@ impl Continuity {
 
     /// Checks a segment that the playlist says lasts `listed`.
     pub(super) fn accept(&mut self, span: Option<Span>, listed: Duration) -> Advance {
-        let as_listed = Advance {
-            duration: listed,
-            lead: 0.0,
-        };
+        let as_listed = Advance { duration: listed, lead: 0.0 };
         let Some(span) = span else {
             self.errors.unchecked += 1;
             self.last = None;
@@ -120,30 +117,14 @@ mod tests {
     const TWO: Duration = Duration::from_secs(2);
 
     fn span(start: i64, end: i64) -> Option<Span> {
-        Some(Span {
-            start,
-            end,
-            blur: 0,
-            break_inside: 0,
-            period: None,
-        })
+        Some(Span { start, end, blur: 0, break_inside: 0, period: None })
     }
 
     #[test]
     fn accepts_segments_that_meet() {
         let mut continuity = Continuity::default();
-        assert_eq!(
-            continuity
-                .accept(span(10 * SECOND, 12 * SECOND), TWO)
-                .duration,
-            TWO
-        );
-        assert_eq!(
-            continuity
-                .accept(span(12 * SECOND, 14 * SECOND), TWO)
-                .duration,
-            TWO
-        );
+        assert_eq!(continuity.accept(span(10 * SECOND, 12 * SECOND), TWO).duration, TWO);
+        assert_eq!(continuity.accept(span(12 * SECOND, 14 * SECOND), TWO).duration, TWO);
         assert_eq!(*continuity.errors(), TimestampErrors::default());
     }
 
@@ -152,10 +133,7 @@ mod tests {
         let mut continuity = Continuity::default();
         continuity.accept(span(0, 2 * SECOND), TWO);
         let late = continuity.accept(span(2 * SECOND + 40_000_000, 4 * SECOND), TWO);
-        assert_eq!(
-            late.duration, TWO,
-            "measured from the end of the one before"
-        );
+        assert_eq!(late.duration, TWO, "measured from the end of the one before");
         assert!((late.lead - 0.04).abs() < 1e-9);
         assert_eq!(continuity.errors().gaps, 0);
     }
@@ -174,17 +152,11 @@ mod tests {
     #[test]
     fn an_estimated_end_is_given_more_room() {
         let mut continuity = Continuity::default();
-        let blurred = span(0, 2 * SECOND).map(|span| Span {
-            blur: 160_000_000,
-            ..span
-        });
+        let blurred = span(0, 2 * SECOND).map(|span| Span { blur: 160_000_000, ..span });
         continuity.accept(blurred, TWO);
         let advance = continuity.accept(span(2 * SECOND - 150_000_000, 4 * SECOND), TWO);
         assert_eq!(continuity.errors().overlaps, 0);
-        assert_eq!(
-            advance.duration, TWO,
-            "what was estimated too long is taken back"
-        );
+        assert_eq!(advance.duration, TWO, "what was estimated too long is taken back");
         continuity.accept(span(4 * SECOND - 150_000_000, 6 * SECOND), TWO);
         assert_eq!(continuity.errors().overlaps, 1, "only after a blurred end");
     }
@@ -210,15 +182,7 @@ mod tests {
 
     #[test]
     fn follows_a_timeline_that_wraps() {
-        let wrapping = |start, end| {
-            Some(Span {
-                start,
-                end,
-                blur: 0,
-                break_inside: 0,
-                period: Some(100 * SECOND),
-            })
-        };
+        let wrapping = |start, end| Some(Span { start, end, blur: 0, break_inside: 0, period: Some(100 * SECOND) });
         let mut continuity = Continuity::default();
         continuity.accept(wrapping(97 * SECOND, 99 * SECOND), TWO);
         continuity.accept(wrapping(99 * SECOND, 101 * SECOND), TWO);
@@ -229,10 +193,7 @@ mod tests {
     #[test]
     fn sees_holes_inside_a_segment() {
         let mut continuity = Continuity::default();
-        let holed = span(0, 2 * SECOND).map(|span| Span {
-            break_inside: SECOND / 2,
-            ..span
-        });
+        let holed = span(0, 2 * SECOND).map(|span| Span { break_inside: SECOND / 2, ..span });
         continuity.accept(holed, TWO);
         assert_eq!(continuity.errors().gaps, 1);
     }

@@ -46,11 +46,7 @@ impl Cursor {
     pub(super) fn start(playlist: &MediaPlaylist, start: Option<f64>) -> Option<(Self, Duration)> {
         let (index, offset) = position(playlist, start.or(playlist.start))?;
         let segment = playlist.segments.get(index)?;
-        let cursor = Self {
-            sequence: segment.sequence,
-            discontinuity: None,
-            capture: segment.capture,
-        };
+        let cursor = Self { sequence: segment.sequence, discontinuity: None, capture: segment.capture };
         Some((cursor, offset))
     }
 
@@ -61,20 +57,10 @@ impl Cursor {
             return View::Ahead;
         }
         if self.sequence == listed {
-            return if playlist.ended {
-                View::Complete
-            } else {
-                View::Wait
-            };
+            return if playlist.ended { View::Complete } else { View::Wait };
         }
-        let first = playlist
-            .segments
-            .first()
-            .map_or(listed, |segment| segment.sequence);
-        let index = self
-            .sequence
-            .checked_sub(first)
-            .and_then(|index| usize::try_from(index).ok());
+        let first = playlist.segments.first().map_or(listed, |segment| segment.sequence);
+        let index = self.sequence.checked_sub(first).and_then(|index| usize::try_from(index).ok());
         match index.and_then(|index| playlist.segments.get(index)) {
             Some(segment) => View::Ready(segment),
             None => View::Behind,
@@ -106,24 +92,17 @@ impl Cursor {
     pub(super) fn pass(&mut self, segment: &Segment, taken: bool) {
         self.sequence = segment.sequence.saturating_add(1);
         self.discontinuity = taken.then_some(segment.discontinuity);
-        self.capture = segment
-            .capture
-            .map(|capture| capture + segment.duration.as_secs_f64());
+        self.capture = segment.capture.map(|capture| capture + segment.duration.as_secs_f64());
     }
 
     /// Jumps to where a player that starts now would begin, and says how much of the programme that leaves out: by the
     /// dates, else by the numbers and the target duration. `None` if there is nothing to jump to.
     pub(super) fn rejoin(&mut self, playlist: &MediaPlaylist) -> Option<Duration> {
         let (landing, _) = Self::start(playlist, None)?;
-        let by_date = landing
-            .capture
-            .zip(self.capture)
-            .map(|(to, from)| (to - from).clamp(0.0, 1e9));
+        let by_date = landing.capture.zip(self.capture).map(|(to, from)| (to - from).clamp(0.0, 1e9));
         let by_number = || {
             let missed = landing.sequence.saturating_sub(self.sequence);
-            playlist
-                .target
-                .saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX))
+            playlist.target.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX))
         };
         let lost = by_date.map_or_else(by_number, Duration::from_secs_f64);
         *self = landing;
@@ -134,11 +113,7 @@ impl Cursor {
 /// Index of the segment to start with, and the offset into it.
 fn position(playlist: &MediaPlaylist, start: Option<f64>) -> Option<(usize, Duration)> {
     let length = playlist.length();
-    let from_start = |offset: f64| {
-        Duration::try_from_secs_f64(offset)
-            .unwrap_or(Duration::MAX)
-            .min(length)
-    };
+    let from_start = |offset: f64| Duration::try_from_secs_f64(offset).unwrap_or(Duration::MAX).min(length);
     let wanted = match start {
         Some(offset) if offset < 0.0 => length.saturating_sub(from_start(-offset)),
         Some(offset) => from_start(offset),
@@ -153,11 +128,7 @@ fn position(playlist: &MediaPlaylist, start: Option<f64>) -> Option<(usize, Dura
             break;
         }
         // a gap is passed over, to the beginning of what follows it
-        let offset = if segment.gap {
-            Duration::ZERO
-        } else {
-            wanted.saturating_sub(begin)
-        };
+        let offset = if segment.gap { Duration::ZERO } else { wanted.saturating_sub(begin) };
         found = Some((index, offset.min(segment.duration)));
         begin += segment.duration;
         tolerance = LOOK_UP_TOLERANCE.min(segment.duration / 2);

@@ -19,10 +19,7 @@ fn playlist(first: u64, lengths: &[f64]) -> MediaPlaylist {
             sequence,
             discontinuity: 0,
             duration: seconds(*length),
-            resource: Resource {
-                url: Url::parse("http://h/s").expect("a valid address"),
-                range: None,
-            },
+            resource: Resource { url: Url::parse("http://h/s").expect("a valid address"), range: None },
             map: None::<Arc<Resource>>,
             opaque: false,
             gap: false,
@@ -60,10 +57,7 @@ fn rounded_durations_do_not_choose_a_segment_too_early() {
     assert_eq!(started(&playlist(0, &[1.999; 6])), (3, 0.0));
     assert_eq!(started(&playlist(0, &[2.002; 6])).0, 3);
     let (sequence, offset) = started(&playlist(0, &[1.92; 6]));
-    assert_eq!(
-        sequence, 3,
-        "0.24 s before it is still within the tolerance"
-    );
+    assert_eq!(sequence, 3, "0.24 s before it is still within the tolerance");
     assert_eq!(offset, 0.0);
     assert_eq!(started(&playlist(0, &[1.9; 6])).0, 2, "0.3 s is not");
 }
@@ -88,11 +82,7 @@ fn an_ended_list_starts_at_its_beginning() {
     assert_eq!(started(&ended), (7, 0.0));
     let mut short = playlist(7, &[0.1; 6]);
     short.ended = true;
-    assert_eq!(
-        started(&short),
-        (7, 0.0),
-        "also if its segments are shorter than the tolerance"
-    );
+    assert_eq!(started(&short), (7, 0.0), "also if its segments are shorter than the tolerance");
 }
 
 #[test]
@@ -130,10 +120,7 @@ fn takes_segments_in_order_and_waits_for_the_next() {
         cursor.pass(segment, true);
     }
     assert_eq!(cursor.look(&list), View::Wait);
-    let ended = MediaPlaylist {
-        ended: true,
-        ..list
-    };
+    let ended = MediaPlaylist { ended: true, ..list };
     assert_eq!(cursor.look(&ended), View::Complete);
 }
 
@@ -141,34 +128,22 @@ fn takes_segments_in_order_and_waits_for_the_next() {
 fn knows_how_segments_join() {
     let mut list = playlist(0, &[2.0; 3]);
     list.segments[2].discontinuity = 1;
-    let mut cursor = Cursor::start(&list, Some(0.0))
-        .expect("there are segments")
-        .0;
+    let mut cursor = Cursor::start(&list, Some(0.0)).expect("there are segments").0;
     assert_eq!(cursor.join(&list.segments[0]), Join::Starts);
     cursor.pass(&list.segments[0], true);
     assert_eq!(cursor.join(&list.segments[1]), Join::Continues);
     cursor.pass(&list.segments[1], true);
     assert_eq!(cursor.join(&list.segments[2]), Join::Breaks);
     cursor.pass(&list.segments[2], false);
-    assert_eq!(
-        cursor.join(&list.segments[2]),
-        Join::Starts,
-        "a lost segment joins nothing"
-    );
+    assert_eq!(cursor.join(&list.segments[2]), Join::Starts, "a lost segment joins nothing");
 }
 
 #[test]
 fn rejoins_at_the_hold_back_and_tells_what_was_lost() {
-    let mut cursor = Cursor::start(&playlist(10, &[2.0; 6]), None)
-        .expect("there are segments")
-        .0;
+    let mut cursor = Cursor::start(&playlist(10, &[2.0; 6]), None).expect("there are segments").0;
     let later = playlist(30, &[2.0; 6]);
     assert_eq!(cursor.look(&later), View::Behind);
-    assert_eq!(
-        cursor.rejoin(&later),
-        Some(seconds(40.0)),
-        "from 13 to 33, by the dates"
-    );
+    assert_eq!(cursor.rejoin(&later), Some(seconds(40.0)), "from 13 to 33, by the dates");
     assert!(matches!(cursor.look(&later), View::Ready(segment) if segment.sequence == 33));
 }
 
@@ -176,14 +151,10 @@ fn rejoins_at_the_hold_back_and_tells_what_was_lost() {
 fn without_dates_the_loss_is_counted_in_target_durations() {
     let undated = |first| {
         let mut list = playlist(first, &[1.0; 6]);
-        list.segments
-            .iter_mut()
-            .for_each(|segment| segment.capture = None);
+        list.segments.iter_mut().for_each(|segment| segment.capture = None);
         list
     };
-    let mut cursor = Cursor::start(&undated(10), None)
-        .expect("there are segments")
-        .0;
+    let mut cursor = Cursor::start(&undated(10), None).expect("there are segments").0;
     assert_eq!(cursor.sequence, 10);
     assert_eq!(cursor.rejoin(&undated(30)), Some(seconds(40.0)));
 }
@@ -192,16 +163,12 @@ fn without_dates_the_loss_is_counted_in_target_durations() {
 fn an_old_copy_is_told_from_a_new_numbering_by_its_dates() {
     let list = playlist(10, &[2.0; 6]);
     let mut cursor = Cursor::start(&list, None).expect("there are segments").0;
-    list.segments[3..]
-        .iter()
-        .for_each(|segment| cursor.pass(segment, true));
+    list.segments[3..].iter().for_each(|segment| cursor.pass(segment, true));
     let old = playlist(9, &[2.0; 6]);
     assert_eq!(cursor.look(&old), View::Ahead);
     assert_eq!(cursor.started_anew(&old), Some(false));
     let mut new = playlist(0, &[2.0; 3]);
-    new.segments
-        .iter_mut()
-        .for_each(|segment| segment.capture = segment.capture.map(|at| at + 100.0));
+    new.segments.iter_mut().for_each(|segment| segment.capture = segment.capture.map(|at| at + 100.0));
     assert_eq!(cursor.look(&new), View::Ahead);
     assert_eq!(cursor.started_anew(&new), Some(true));
     new.segments[2].capture = None;

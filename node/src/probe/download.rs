@@ -56,11 +56,7 @@ pub(super) async fn download(http: Http, order: Order) -> (Segment, Result<Deliv
 }
 
 async fn deliver(http: &Http, order: &Order) -> Result<Delivery, FetchError> {
-    let Order {
-        segment,
-        init,
-        dump,
-    } = order;
+    let Order { segment, init, dump } = order;
     let started = Instant::now();
     let init = match &segment.map {
         None => None,
@@ -73,17 +69,9 @@ async fn deliver(http: &Http, order: &Order) -> Result<Delivery, FetchError> {
     let body = http.media(&segment.resource).await?;
     let first_byte = asked.elapsed();
     let analyser = analyser(segment, init.as_ref().and_then(|init| init.track));
-    let path = dump
-        .as_ref()
-        .map(|dir| dir.join(format!("{}.bin", segment.sequence)));
+    let path = dump.as_ref().map(|dir| dir.join(format!("{}.bin", segment.sequence)));
     let (bytes, analysis) = receive(body, analyser, path).await?;
-    Ok(Delivery {
-        init,
-        analysis,
-        bytes,
-        first_byte,
-        whole: started.elapsed(),
-    })
+    Ok(Delivery { init, analysis, bytes, first_byte, whole: started.elapsed() })
 }
 
 async fn fetch_init(
@@ -98,26 +86,15 @@ async fn fetch_init(
     if let (Container::Fmp4, Some(fault)) = (analysis.container, analysis.fault) {
         return Err(fault.into());
     }
-    Ok(Init {
-        map: Arc::clone(map),
-        track: analysis.track,
-    })
+    Ok(Init { map: Arc::clone(map), track: analysis.track })
 }
 
 fn analyser(segment: &Segment, track: Option<Track>) -> Analyser {
-    if segment.opaque {
-        Analyser::opaque()
-    } else {
-        Analyser::new(track)
-    }
+    if segment.opaque { Analyser::opaque() } else { Analyser::new(track) }
 }
 
 /// Takes a body to its end. A dump appears under its name only when it is whole.
-async fn receive(
-    mut body: Body,
-    mut analyser: Analyser,
-    dump: Option<PathBuf>,
-) -> Result<(u64, Analysis), FetchError> {
+async fn receive(mut body: Body, mut analyser: Analyser, dump: Option<PathBuf>) -> Result<(u64, Analysis), FetchError> {
     let mut bytes = 0;
     let partial = dump.as_ref().map(|path| path.with_extension("part"));
     let mut file = match &partial {

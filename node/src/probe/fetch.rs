@@ -86,16 +86,9 @@ impl Http {
     /// A client for a stream that begins at `entry`. A machine without TLS certificates can still play plain HTTP.
     pub(super) fn new(entry: &Url) -> Result<Self, reqwest::Error> {
         let client = builder(entry).build().or_else(|error| {
-            if entry.scheme() == "http" {
-                builder(entry).tls_certs_only([]).build()
-            } else {
-                Err(error)
-            }
+            if entry.scheme() == "http" { builder(entry).tls_certs_only([]).build() } else { Err(error) }
         })?;
-        Ok(Self {
-            client,
-            received: Arc::default(),
-        })
+        Ok(Self { client, received: Arc::default() })
     }
 
     /// Bytes of segments and initialisation sections received, also of bodies that broke off.
@@ -115,17 +108,15 @@ impl Http {
         let address = response.url().clone();
         let mut body = Vec::new();
         while let Some(chunk) = next_chunk(&mut response, started + WHOLE_PLAYLIST).await? {
-            self.received
-                .playlist
-                .fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            self.received.playlist.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             body.extend_from_slice(&chunk);
             if body.len() as u64 > LARGEST_PLAYLIST {
                 return Err(FetchError::TooLarge(LARGEST_PLAYLIST));
             }
         }
         // a playlist must be UTF-8; what is not cannot be a tag or an address we use
-        let body = String::from_utf8(body)
-            .unwrap_or_else(|bytes| String::from_utf8_lossy(bytes.as_bytes()).into_owned());
+        let body =
+            String::from_utf8(body).unwrap_or_else(|bytes| String::from_utf8_lossy(bytes.as_bytes()).into_owned());
         Ok(Page { address, body })
     }
 
@@ -141,12 +132,7 @@ impl Http {
         if resource.range.is_some() && response.status() != StatusCode::PARTIAL_CONTENT {
             return Err(FetchError::NoRange);
         }
-        Ok(Body {
-            response,
-            received: Arc::clone(&self.received),
-            deadline: started + WHOLE_SEGMENT,
-            length: 0,
-        })
+        Ok(Body { response, received: Arc::clone(&self.received), deadline: started + WHOLE_SEGMENT, length: 0 })
     }
 }
 
@@ -157,9 +143,7 @@ impl Body {
             return Ok(None);
         };
         self.length += chunk.len() as u64;
-        self.received
-            .media
-            .fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        self.received.media.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         if self.length > LARGEST_SEGMENT {
             return Err(FetchError::TooLarge(LARGEST_SEGMENT));
         }
@@ -197,24 +181,17 @@ fn builder(entry: &Url) -> reqwest::ClientBuilder {
         .pool_max_idle_per_host(2)
         .tcp_nodelay(true);
     // a proxy from the environment cannot reach this machine's own servers
-    if is_loopback(entry) {
-        builder.no_proxy()
-    } else {
-        builder
-    }
+    if is_loopback(entry) { builder.no_proxy() } else { builder }
 }
 
-async fn answer(
-    request: reqwest::RequestBuilder,
-    started: Instant,
-) -> Result<reqwest::Response, FetchError> {
-    let response = timeout_at(started + FIRST_BYTE, request.send())
-        .await
-        .map_err(|_| FetchError::Timeout)?
-        .map_err(|error| match error {
-            error if error.is_timeout() => FetchError::Timeout,
-            error if error.is_connect() => FetchError::Connect(root_cause(error)),
-            error => FetchError::BrokenOff(root_cause(error)),
+async fn answer(request: reqwest::RequestBuilder, started: Instant) -> Result<reqwest::Response, FetchError> {
+    let response =
+        timeout_at(started + FIRST_BYTE, request.send()).await.map_err(|_| FetchError::Timeout)?.map_err(|error| {
+            match error {
+                error if error.is_timeout() => FetchError::Timeout,
+                error if error.is_connect() => FetchError::Connect(root_cause(error)),
+                error => FetchError::BrokenOff(root_cause(error)),
+            }
         })?;
     match response.status() {
         StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
@@ -222,10 +199,7 @@ async fn answer(
     }
 }
 
-async fn next_chunk(
-    response: &mut reqwest::Response,
-    deadline: Instant,
-) -> Result<Option<Bytes>, FetchError> {
+async fn next_chunk(response: &mut reqwest::Response, deadline: Instant) -> Result<Option<Bytes>, FetchError> {
     timeout_at(deadline, response.chunk())
         .await
         .map_err(|_| FetchError::Timeout)?

@@ -35,11 +35,7 @@ enum Position {
     /// Between boxes, or inside the header of one.
     Header(Vec<u8>),
     /// Inside a box that is kept until it is whole.
-    Kept {
-        kind: [u8; 4],
-        body: Vec<u8>,
-        left: u64,
-    },
+    Kept { kind: [u8; 4], body: Vec<u8>, left: u64 },
     /// Inside a box that is stepped over.
     Skipped { left: u64 },
     /// Inside a box that reaches to the end.
@@ -49,12 +45,7 @@ enum Position {
 impl Fragments {
     /// `track` comes from the initialisation section, unless the segment brings its own `moov`.
     pub(super) fn new(track: Option<Track>) -> Self {
-        Self {
-            track,
-            at: Position::Header(Vec::with_capacity(16)),
-            ticks: None,
-            break_inside: 0,
-        }
+        Self { track, at: Position::Header(Vec::with_capacity(16)), ticks: None, break_inside: 0 }
     }
 
     /// The track found so far.
@@ -111,8 +102,7 @@ impl Fragments {
         let (Some(track), Some((start, end))) = (self.track, self.ticks) else {
             return Ok(None);
         };
-        let nanos =
-            |ticks: i128| i64::try_from(ticks * 1_000_000_000 / i128::from(track.timescale)).ok();
+        let nanos = |ticks: i128| i64::try_from(ticks * 1_000_000_000 / i128::from(track.timescale)).ok();
         let span = || {
             Some(Span {
                 start: nanos(start.into())?,
@@ -154,8 +144,7 @@ impl Fragments {
                 continue;
             };
             if let Some((_, previous_end)) = self.ticks {
-                let off = i64::try_from(i128::from(start) - i128::from(previous_end))
-                    .map_err(|_| Fault::Malformed)?;
+                let off = i64::try_from(i128::from(start) - i128::from(previous_end)).map_err(|_| Fault::Malformed)?;
                 if off.unsigned_abs() > self.break_inside.unsigned_abs() {
                     self.break_inside = off;
                 }
@@ -189,15 +178,7 @@ fn after_header(header: &[u8]) -> Result<Option<Position>, Fault> {
     if kept && left > LARGEST_BOX {
         return Err(Fault::Malformed);
     }
-    Ok(Some(if kept {
-        Position::Kept {
-            kind,
-            body: Vec::new(),
-            left,
-        }
-    } else {
-        Position::Skipped { left }
-    }))
+    Ok(Some(if kept { Position::Kept { kind, body: Vec::new(), left } } else { Position::Skipped { left } }))
 }
 
 fn size_and_kind(header: &[u8]) -> Option<(u32, [u8; 4])> {
@@ -232,12 +213,7 @@ fn read_trak(trak: &[u8]) -> Option<Track> {
     let id = number(tkhd, if tkhd.first() == Some(&1) { 20 } else { 12 })?;
     let timescale = number(mdhd, if mdhd.first() == Some(&1) { 20 } else { 12 })?;
     let video = child(mdia, b"hdlr").and_then(|hdlr| hdlr.get(8..12)) == Some(b"vide");
-    (timescale > 0).then_some(Track {
-        id,
-        timescale,
-        sample_duration: 0,
-        video,
-    })
+    (timescale > 0).then_some(Track { id, timescale, sample_duration: 0, video })
 }
 
 /// First and end tick of a `traf`, if it is of our track and says where it starts.
@@ -249,15 +225,9 @@ fn run_of(traf: &[u8], track: Track) -> Result<Option<(u64, u64)>, Fault> {
     let Some(tfdt) = child(traf, b"tfdt") else {
         return Ok(None);
     };
-    let start = if tfdt.first() == Some(&1) {
-        long_number(tfdt, 4)
-    } else {
-        number(tfdt, 4).map(u64::from)
-    }
-    .ok_or(Fault::Malformed)?;
-    let default = default_duration(tfhd)
-        .ok_or(Fault::Malformed)?
-        .unwrap_or(track.sample_duration);
+    let start = if tfdt.first() == Some(&1) { long_number(tfdt, 4) } else { number(tfdt, 4).map(u64::from) }
+        .ok_or(Fault::Malformed)?;
+    let default = default_duration(tfhd).ok_or(Fault::Malformed)?.unwrap_or(track.sample_duration);
     let mut end = start;
     for trun in children(traf).filter_map(|child| child.named(b"trun")) {
         let length = run_length(trun, default).ok_or(Fault::Malformed)?;
@@ -291,11 +261,7 @@ fn run_length(trun: &[u8], default: u32) -> Option<u64> {
     if (entries.len() / stride) < usize::try_from(samples).ok()? {
         return None;
     }
-    entries
-        .chunks_exact(stride)
-        .take(samples as usize)
-        .map(|entry| number(entry, 0).map(u64::from))
-        .sum()
+    entries.chunks_exact(stride).take(samples as usize).map(|entry| number(entry, 0).map(u64::from)).sum()
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {
@@ -327,11 +293,7 @@ fn child<'a>(parent: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
 fn children(mut bytes: &[u8]) -> impl Iterator<Item = Child<'_>> {
     std::iter::from_fn(move || {
         let (size, kind) = size_and_kind(bytes)?;
-        let size = if size == 0 {
-            bytes.len()
-        } else {
-            usize::try_from(size).ok()?
-        };
+        let size = if size == 0 { bytes.len() } else { usize::try_from(size).ok()? };
         let body = bytes.get(8..size)?;
         bytes = &bytes[size..];
         Some(Child { kind, body })

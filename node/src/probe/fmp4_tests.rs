@@ -14,15 +14,9 @@ fn words(words: &[u32]) -> Vec<u8> {
 fn trak(id: u32, timescale: u32, handler: &[u8; 4]) -> Vec<u8> {
     let tkhd = boxed(b"tkhd", &words(&[0, 0, 0, id, 0, 0]));
     // version 1: 64-bit creation and modification times
-    let mdhd = boxed(
-        b"mdhd",
-        &words(&[0x0100_0000, 0, 0, 0, 0, timescale, 0, 0, 0]),
-    );
+    let mdhd = boxed(b"mdhd", &words(&[0x0100_0000, 0, 0, 0, 0, timescale, 0, 0, 0]));
     let hdlr = boxed(b"hdlr", &[&words(&[0, 0])[..], handler, &[0; 12]].concat());
-    boxed(
-        b"trak",
-        &[tkhd, boxed(b"mdia", &[mdhd, hdlr].concat())].concat(),
-    )
+    boxed(b"trak", &[tkhd, boxed(b"mdia", &[mdhd, hdlr].concat())].concat())
 }
 
 /// Audio as track 1 at 48 kHz, video as track 2 at 12.8 kHz with samples of 512 ticks (25 a second).
@@ -74,15 +68,7 @@ fn seconds(bytes: &[u8]) -> (f64, f64) {
 
 #[test]
 fn follows_the_video_track() {
-    assert_eq!(
-        track(),
-        Track {
-            id: 2,
-            timescale: 12_800,
-            sample_duration: 512,
-            video: true
-        }
-    );
+    assert_eq!(track(), Track { id: 2, timescale: 12_800, sample_duration: 512, video: true });
 }
 
 #[test]
@@ -104,15 +90,9 @@ fn reads_every_way_to_write_durations() {
     let long_start = boxed(b"tfdt", &words(&[0x0100_0000, 0, 12_800]));
     // tfhd with base data offset, sample description index and default duration
     let full_tfhd = boxed(b"tfhd", &words(&[0xb, 2, 0, 0, 1, 1280]));
-    assert_eq!(
-        seconds(&fragment(&[full_tfhd, long_start.clone(), trun(10)])),
-        (1.0, 2.0)
-    );
+    assert_eq!(seconds(&fragment(&[full_tfhd, long_start.clone(), trun(10)])), (1.0, 2.0));
     // trun with first-sample flags, and a duration, size, flags and offset for each sample
-    let each = boxed(
-        b"trun",
-        &words(&[0xf05, 2, 0, 0, 6400, 1, 0, 0, 12_800, 1, 0, 0]),
-    );
+    let each = boxed(b"trun", &words(&[0xf05, 2, 0, 0, 6400, 1, 0, 0, 12_800, 1, 0, 0]));
     assert_eq!(seconds(&fragment(&[tfhd(2), long_start, each])), (1.0, 2.5));
 }
 
@@ -151,26 +131,13 @@ fn large_and_endless_boxes_are_stepped_over() {
 fn tells_what_is_cut_off_from_what_is_wrong() {
     let bytes = video(0, 25);
     assert_eq!(span(&bytes[..bytes.len() - 1]), Err(Fault::Truncated));
-    assert_eq!(
-        span(&[&words(&[3])[..], b"mdat"].concat()),
-        Err(Fault::Malformed)
-    );
+    assert_eq!(span(&[&words(&[3])[..], b"mdat"].concat()), Err(Fault::Malformed));
     let huge = [&words(&[0x7fff_ffff])[..], b"moof"].concat();
-    assert_eq!(
-        span(&huge),
-        Err(Fault::Malformed),
-        "a moof of 2 GB is not collected"
-    );
+    assert_eq!(span(&huge), Err(Fault::Malformed), "a moof of 2 GB is not collected");
     let lying = boxed(b"trun", &words(&[0x100, 1_000_000, 5]));
-    assert_eq!(
-        span(&fragment(&[tfhd(2), tfdt(0), lying])),
-        Err(Fault::Malformed)
-    );
+    assert_eq!(span(&fragment(&[tfhd(2), tfdt(0), lying])), Err(Fault::Malformed));
     let late = boxed(b"tfdt", &words(&[0x0100_0000, u32::MAX, u32::MAX]));
-    assert_eq!(
-        span(&fragment(&[tfhd(2), late, trun(1)])),
-        Err(Fault::Malformed)
-    );
+    assert_eq!(span(&fragment(&[tfhd(2), late, trun(1)])), Err(Fault::Malformed));
 }
 
 #[test]

@@ -41,10 +41,7 @@ impl Life {
         let silent = now.saturating_sub(self.asking_since?);
         (silent >= patience).then(|| {
             let last = self.last_error.as_deref().unwrap_or("no answer");
-            format!(
-                "gave up after {} s without anything usable: {last}",
-                patience.as_secs_f64()
-            )
+            format!("gave up after {} s without anything usable: {last}", patience.as_secs_f64())
         })
     }
 }

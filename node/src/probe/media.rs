@@ -79,20 +79,12 @@ enum Reader {
 impl Analyser {
     /// For a body in the clear; `track` is what its initialisation section said.
     pub(super) fn new(track: Option<Track>) -> Self {
-        Self {
-            reader: Reader::Undecided,
-            first: Vec::new(),
-            track,
-            fault: None,
-        }
+        Self { reader: Reader::Undecided, first: Vec::new(), track, fault: None }
     }
 
     /// For a body that is encrypted as a whole.
     pub(super) fn opaque() -> Self {
-        Self {
-            reader: Reader::Opaque,
-            ..Self::new(None)
-        }
+        Self { reader: Reader::Opaque, ..Self::new(None) }
     }
 
     /// Takes the next bytes.
@@ -124,12 +116,7 @@ impl Analyser {
             Reader::Other => (Container::Other, Ok(None)),
         };
         let fault = self.fault.or(outcome.err());
-        Ok(Analysis {
-            container,
-            span: outcome.ok().flatten().filter(|_| fault.is_none()),
-            track: self.track,
-            fault,
-        })
+        Ok(Analysis { container, span: outcome.ok().flatten().filter(|_| fault.is_none()), track: self.track, fault })
     }
 
     fn decide(&mut self) {
@@ -137,9 +124,7 @@ impl Analyser {
         self.reader = match first.first() {
             None => return,
             Some(0x47) => Reader::MpegTs(Packets::default()),
-            Some(_) if first.get(4..8).is_some_and(is_box_name) => {
-                Reader::Fmp4(Fragments::new(self.track))
-            }
+            Some(_) if first.get(4..8).is_some_and(is_box_name) => Reader::Fmp4(Fragments::new(self.track)),
             Some(_) => Reader::Other,
         };
         self.read(&first);
@@ -162,10 +147,8 @@ impl Analyser {
 
 /// The boxes a segment or initialisation section may begin with (ISO/IEC 14496-12, 23000-19).
 fn is_box_name(name: &[u8]) -> bool {
-    const NAMES: [&[u8; 4]; 12] = [
-        b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"emsg", b"prft", b"free", b"skip",
-        b"uuid", b"ssix",
-    ];
+    const NAMES: [&[u8; 4]; 12] =
+        [b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"emsg", b"prft", b"free", b"skip", b"uuid", b"ssix"];
     NAMES.iter().any(|known| *known == name)
 }
 

@@ -101,11 +101,7 @@ impl Player {
         self.advance(now);
         let start = self.end;
         self.end += duration;
-        self.pieces.push_back(Piece {
-            start,
-            end: self.end,
-            capture,
-        });
+        self.pieces.push_back(Piece { start, end: self.end, capture });
         self.enough = ENOUGH.min(duration);
         self.leave_wait();
     }
@@ -150,12 +146,7 @@ impl Player {
         if elapsed > left || (self.complete && elapsed == left) {
             self.run_dry(self.clock - (elapsed - left));
         }
-        while self.pieces.len() > 1
-            && self
-                .pieces
-                .front()
-                .is_some_and(|piece| piece.end <= self.playhead)
-        {
+        while self.pieces.len() > 1 && self.pieces.front().is_some_and(|piece| piece.end <= self.playhead) {
             self.pieces.pop_front();
         }
     }
@@ -218,10 +209,7 @@ impl Player {
             self.state = State::Ended;
         } else {
             self.account.stalls.count += 1;
-            self.state = State::Stalled {
-                since,
-                skipped: Duration::ZERO,
-            };
+            self.state = State::Stalled { since, skipped: Duration::ZERO };
         }
     }
 
@@ -249,11 +237,7 @@ impl Player {
     }
 
     fn capture_at_playhead(&self) -> Option<f64> {
-        let under = self
-            .pieces
-            .iter()
-            .find(|piece| self.playhead < piece.end)
-            .or(self.pieces.back())?;
+        let under = self.pieces.iter().find(|piece| self.playhead < piece.end).or(self.pieces.back())?;
         Some(under.capture? + (self.playhead.as_secs_f64() - under.start.as_secs_f64()))
     }
 }

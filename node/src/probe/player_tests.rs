@@ -23,22 +23,14 @@ fn starts_with_the_first_whole_segment() {
     assert_eq!(player.sample(at(3.0), 1003.0), None, "nothing to see yet");
     player.append(at(3.2), TWO, None);
     assert_eq!(player.account().startup, Some(at(3.2)));
-    assert_eq!(
-        player.account().stalls.count,
-        0,
-        "waiting for the start is not a stall"
-    );
+    assert_eq!(player.account().stalls.count, 0, "waiting for the start is not a stall");
 }
 
 #[test]
 fn starts_inside_a_segment_and_waits_until_a_second_is_ahead() {
     let mut player = Player::starting_at(at(1.5));
     player.append(at(0.2), TWO, Some(1000.0));
-    assert_eq!(
-        player.account().startup,
-        None,
-        "half a second is not enough"
-    );
+    assert_eq!(player.account().startup, None, "half a second is not enough");
     player.append(at(0.4), TWO, Some(1002.0));
     assert_eq!(player.account().startup, Some(at(0.4)));
     let sample = player.sample(at(0.4), 1010.0).expect("it plays");
@@ -61,13 +53,7 @@ fn counts_a_stall_from_the_moment_the_buffer_ends() {
     assert_eq!(player.waiting(), Some(at(4.5)));
     player.append(at(7.25), TWO, Some(1002.0));
     let account = player.account();
-    assert_eq!(
-        account.stalls,
-        Interruptions {
-            count: 1,
-            time: at(4.75)
-        }
-    );
+    assert_eq!(account.stalls, Interruptions { count: 1, time: at(4.75) });
     assert_eq!(account.played, TWO);
     assert_eq!(player.waiting(), None);
 }
@@ -97,36 +83,20 @@ fn media_that_comes_in_the_last_moment_is_no_stall() {
 fn resumes_when_a_second_or_a_segment_is_ahead() {
     let mut player = playing();
     player.append(at(3.0), at(0.3), None);
-    assert_eq!(
-        player.account().stalls.time,
-        at(0.5),
-        "a whole short segment is enough"
-    );
+    assert_eq!(player.account().stalls.time, at(0.5), "a whole short segment is enough");
     let mut player = Player::starting_at(Duration::ZERO);
     player.append(at(0.0), at(4.0), None);
     player.append(at(5.0), at(4.0), None);
-    assert_eq!(
-        player.account().stalls,
-        Interruptions {
-            count: 1,
-            time: at(1.0)
-        }
-    );
+    assert_eq!(player.account().stalls, Interruptions { count: 1, time: at(1.0) });
 }
 
 #[test]
 fn lag_is_measured_at_the_playhead_and_grows_in_a_stall() {
     let mut player = playing();
     let sample = player.sample(at(1.5), 1007.0).expect("it plays");
-    assert_eq!(
-        (sample.lag, sample.playing, sample.buffer),
-        (Some(6.0), true, at(1.0))
-    );
+    assert_eq!((sample.lag, sample.playing, sample.buffer), (Some(6.0), true, at(1.0)));
     let sample = player.sample(at(4.5), 1010.0).expect("it stalls");
-    assert_eq!(
-        (sample.lag, sample.playing, sample.buffer),
-        (Some(8.0), false, Duration::ZERO)
-    );
+    assert_eq!((sample.lag, sample.playing, sample.buffer), (Some(8.0), false, Duration::ZERO));
     player.append(at(4.5), TWO, Some(1002.0));
     let sample = player.sample(at(5.5), 1011.0).expect("it plays");
     assert_eq!(sample.lag, Some(8.0), "the lost time is not made up for");
@@ -141,13 +111,7 @@ fn lag_follows_the_date_of_the_segment_under_the_playhead() {
     let before = player.sample(at(2.0), 1008.0).and_then(|sample| sample.lag);
     let after = player.sample(at(3.0), 1009.0).and_then(|sample| sample.lag);
     assert_eq!((before, after), (Some(6.5), Some(2.5)));
-    assert_eq!(
-        player.account().gaps,
-        Interruptions {
-            count: 1,
-            time: at(4.0)
-        }
-    );
+    assert_eq!(player.account().gaps, Interruptions { count: 1, time: at(4.0) });
     assert_eq!(player.account().stalls.count, 0);
 }
 
@@ -155,10 +119,7 @@ fn lag_follows_the_date_of_the_segment_under_the_playhead() {
 fn undated_media_has_no_lag() {
     let mut player = Player::starting_at(Duration::ZERO);
     player.append(at(0.0), TWO, None);
-    assert_eq!(
-        player.sample(at(1.0), 1.0).and_then(|sample| sample.lag),
-        None
-    );
+    assert_eq!(player.sample(at(1.0), 1.0).and_then(|sample| sample.lag), None);
 }
 
 #[test]
@@ -167,20 +128,8 @@ fn a_skip_while_playing_is_an_interruption_of_its_own() {
     player.skip(at(1.0), at(6.0));
     player.append(at(1.0), TWO, Some(1008.0));
     let account = player.account();
-    assert_eq!(
-        account.skips,
-        Interruptions {
-            count: 1,
-            time: at(6.0)
-        }
-    );
-    assert_eq!(
-        account.stalls,
-        Interruptions {
-            count: 1,
-            time: at(6.0)
-        }
-    );
+    assert_eq!(account.skips, Interruptions { count: 1, time: at(6.0) });
+    assert_eq!(account.stalls, Interruptions { count: 1, time: at(6.0) });
 }
 
 #[test]
@@ -189,31 +138,13 @@ fn a_skip_in_a_stall_lengthens_it_only_beyond_the_wait() {
     let mut player = playing();
     player.skip(at(3.5), at(10.0));
     player.append(at(4.5), TWO, None);
-    assert_eq!(
-        player.account().stalls,
-        Interruptions {
-            count: 1,
-            time: at(10.0)
-        }
-    );
+    assert_eq!(player.account().stalls, Interruptions { count: 1, time: at(10.0) });
     // and shorter
     let mut player = playing();
     player.skip(at(3.5), at(1.0));
     player.append(at(8.5), TWO, None);
-    assert_eq!(
-        player.account().stalls,
-        Interruptions {
-            count: 1,
-            time: at(6.0)
-        }
-    );
-    assert_eq!(
-        player.account().skips,
-        Interruptions {
-            count: 1,
-            time: at(1.0)
-        }
-    );
+    assert_eq!(player.account().stalls, Interruptions { count: 1, time: at(6.0) });
+    assert_eq!(player.account().skips, Interruptions { count: 1, time: at(1.0) });
 }
 
 #[test]
@@ -244,13 +175,7 @@ fn an_end_found_out_in_a_stall_ends_it() {
     let mut player = playing();
     player.complete(at(4.0));
     assert!(player.ended());
-    assert_eq!(
-        player.account().stalls,
-        Interruptions {
-            count: 1,
-            time: at(1.5)
-        }
-    );
+    assert_eq!(player.account().stalls, Interruptions { count: 1, time: at(1.5) });
 }
 
 #[test]
@@ -276,13 +201,7 @@ fn an_empty_programme_ends_without_a_picture() {
 fn a_stall_that_goes_on_is_counted_to_the_end() {
     let mut player = playing();
     player.stop(at(10.0));
-    assert_eq!(
-        player.account().stalls,
-        Interruptions {
-            count: 1,
-            time: at(7.5)
-        }
-    );
+    assert_eq!(player.account().stalls, Interruptions { count: 1, time: at(7.5) });
     let mut player = playing();
     player.stop(at(1.0));
     assert_eq!(player.account().stalls.count, 0);

@@ -103,11 +103,7 @@ pub(super) enum PlaylistError {
 
 impl Playlist {
     /// Reads `body`, which was answered by `address` (after redirects). `imports` are the variables of the multivariant playlist.
-    pub(super) fn read(
-        body: &str,
-        address: &Url,
-        imports: &Variables,
-    ) -> Result<Self, PlaylistError> {
+    pub(super) fn read(body: &str, address: &Url, imports: &Variables) -> Result<Self, PlaylistError> {
         let body = body.trim_start_matches('\u{feff}');
         if body.trim().is_empty() {
             return Err(PlaylistError::Empty);
@@ -127,22 +123,15 @@ impl Multivariant {
             return self.variants.first();
         };
         let bandwidth = |variant: &&Variant| variant.bandwidth;
-        let below = self
-            .variants
-            .iter()
-            .filter(|variant| variant.bandwidth <= cap);
-        below
-            .max_by_key(bandwidth)
-            .or_else(|| self.variants.iter().min_by_key(bandwidth))
+        let below = self.variants.iter().filter(|variant| variant.bandwidth <= cap);
+        below.max_by_key(bandwidth).or_else(|| self.variants.iter().min_by_key(bandwidth))
     }
 }
 
 impl MediaPlaylist {
     /// The number the next segment to be added will have.
     pub(super) fn next_sequence(&self) -> u64 {
-        self.segments
-            .last()
-            .map_or(self.first, |last| last.sequence.saturating_add(1))
+        self.segments.last().map_or(self.first, |last| last.sequence.saturating_add(1))
     }
 
     /// How much media the list holds.

@@ -34,18 +34,11 @@ fn reads_what_ffmpeg_writes() {
     };
     assert_eq!(first.sequence, 41);
     assert_eq!(first.resource.url.as_str(), "http://h/live/live41.m4s");
-    assert_eq!(
-        first.capture,
-        Some(10.25),
-        "an offset without a colon is read"
-    );
+    assert_eq!(first.capture, Some(10.25), "an offset without a colon is read");
     assert_eq!(second.capture, Some(12.25), "dates go on by the durations");
     let map = first.map.as_ref().expect("there is a map");
     assert_eq!(map.url.as_str(), "http://h/live/init.mp4");
-    assert!(Arc::ptr_eq(
-        map,
-        second.map.as_ref().expect("it is the same")
-    ));
+    assert!(Arc::ptr_eq(map, second.map.as_ref().expect("it is the same")));
 }
 
 #[test]
@@ -69,17 +62,10 @@ fn resolves_byte_ranges() {
          #EXTINF:1,\n#EXT-X-BYTERANGE:200@100\nall.mp4\n#EXTINF:1,\n#EXT-X-BYTERANGE:50\nall.mp4\n\
          #EXTINF:1,\n#EXT-X-BYTERANGE:7\nother.mp4\n#EXT-X-ENDLIST\n",
     );
-    let ranges: Vec<_> = list
-        .segments
-        .iter()
-        .map(|segment| segment.resource.range)
-        .collect();
+    let ranges: Vec<_> = list.segments.iter().map(|segment| segment.resource.range).collect();
     let range = |offset, length| Some(ByteRange { offset, length });
     assert_eq!(ranges, [range(100, 200), range(300, 50), range(0, 7)]);
-    assert_eq!(
-        list.segments[0].map.as_ref().and_then(|map| map.range),
-        range(0, 100)
-    );
+    assert_eq!(list.segments[0].map.as_ref().and_then(|map| map.range), range(0, 100));
     assert!(list.ended);
 }
 
@@ -90,20 +76,9 @@ fn marks_discontinuities_gaps_and_encryption() {
          #EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n#EXTINF:1,\n0\n#EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"k\"\n#EXT-X-GAP\n#EXTINF:1,\n1\n\
          #EXT-X-DISCONTINUITY\n#EXT-X-KEY:METHOD=NONE\n#EXTINF:1,\n2\n#EXT-X-KEY:METHOD=AES-256,URI=\"k\"\n#EXTINF:1,\n3\n",
     );
-    let seen: Vec<_> = list
-        .segments
-        .iter()
-        .map(|segment| (segment.discontinuity, segment.gap, segment.opaque))
-        .collect();
-    assert_eq!(
-        seen,
-        [
-            (5, false, true),
-            (5, true, false),
-            (6, false, false),
-            (6, false, true)
-        ]
-    );
+    let seen: Vec<_> =
+        list.segments.iter().map(|segment| (segment.discontinuity, segment.gap, segment.opaque)).collect();
+    assert_eq!(seen, [(5, false, true), (5, true, false), (6, false, false), (6, false, true)]);
     assert_eq!(list.start, Some(-4.5));
 }
 
@@ -113,11 +88,7 @@ fn dates_reach_back_but_not_across_a_discontinuity() {
         "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n0\n#EXT-X-DISCONTINUITY\n#EXTINF:2,\n1\n#EXTINF:2,\n\
          #EXT-X-PROGRAM-DATE-TIME:1970-01-01T00:01:00Z\n2\n#EXTINF:2,\n3\n#EXT-X-DISCONTINUITY\n#EXTINF:2,\n4\n",
     );
-    let captures: Vec<_> = list
-        .segments
-        .iter()
-        .map(|segment| segment.capture)
-        .collect();
+    let captures: Vec<_> = list.segments.iter().map(|segment| segment.capture).collect();
     assert_eq!(captures, [None, Some(58.0), Some(60.0), Some(62.0), None]);
 }
 
@@ -130,12 +101,7 @@ fn chooses_a_variant() {
     let Ok(Playlist::Multivariant(list)) = read(body) else {
         panic!("it lists variants");
     };
-    let chosen = |cap| {
-        list.choose(cap)
-            .expect("there are variants")
-            .url
-            .to_string()
-    };
+    let chosen = |cap| list.choose(cap).expect("there are variants").url.to_string();
     assert_eq!(chosen(None), "http://h/live/mid.m3u8");
     assert_eq!(chosen(Some(9999)), "https://cdn/high.m3u8");
     assert_eq!(chosen(Some(2000)), "http://h/live/mid.m3u8");
@@ -153,25 +119,15 @@ fn uses_variables() {
     let Ok(Playlist::Media(list)) = Playlist::read(body, &address(), &imports) else {
         panic!("it lists segments");
     };
-    assert_eq!(
-        list.segments[0].resource.url.as_str(),
-        "http://cdn.example/0.ts?t=t"
-    );
-    assert!(
-        matches!(read(body), Err(PlaylistError::Variable(_))),
-        "nothing to import from"
-    );
+    assert_eq!(list.segments[0].resource.url.as_str(), "http://cdn.example/0.ts?t=t");
+    assert!(matches!(read(body), Err(PlaylistError::Variable(_))), "nothing to import from");
 }
 
 #[test]
 fn says_what_is_wrong() {
     let error = read("<!DOCTYPE html>\n<html>").expect_err("it is a page");
     let text = error.to_string();
-    assert!(
-        text.contains("not an HLS playlist")
-            && text.contains("<!DOCTYPE html>")
-            && text.contains("check the URL")
-    );
+    assert!(text.contains("not an HLS playlist") && text.contains("<!DOCTYPE html>") && text.contains("check the URL"));
     assert_eq!(read("\n \n"), Err(PlaylistError::Empty));
     assert_eq!(read("#EXTM3U\n"), Err(PlaylistError::Neither));
     let body = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n";
@@ -185,11 +141,7 @@ fn unbelievable_numbers_do_no_harm() {
          #EXTINF:1e300,\n0\n#EXTINF:nan,\n1\n#EXTINF:-3,\n2\n#EXT-X-BYTERANGE:0@0\n#EXTINF:1,\n3\n",
     );
     assert_eq!(list.hold_back, Duration::from_secs(6));
-    assert_eq!(
-        list.segments[0].duration,
-        Duration::from_secs(2),
-        "the target, for want of better"
-    );
+    assert_eq!(list.segments[0].duration, Duration::from_secs(2), "the target, for want of better");
     assert_eq!(list.segments[3].resource.range, None);
     assert_eq!(list.next_sequence(), u64::MAX);
 }

@@ -59,12 +59,7 @@ pub(super) enum Join {
 
 impl Programme {
     /// Takes a playlist that was loaded at `now`. `start` is the EXT-X-START of the multivariant playlist.
-    pub(super) fn update(
-        &mut self,
-        now: Duration,
-        playlist: MediaPlaylist,
-        start: Option<f64>,
-    ) -> Update {
+    pub(super) fn update(&mut self, now: Duration, playlist: MediaPlaylist, start: Option<f64>) -> Update {
         let update = match &mut self.cursor {
             None => match Cursor::start(&playlist, start) {
                 Some((cursor, offset)) => {
@@ -122,10 +117,7 @@ impl Programme {
 
     /// `segment` has arrived: moves on, and says how it joins. `None` if it is not the one expected (any more).
     pub(super) fn arrived(&mut self, segment: &Segment) -> Option<Join> {
-        let cursor = self
-            .cursor
-            .as_mut()
-            .filter(|cursor| cursor.expects(segment))?;
+        let cursor = self.cursor.as_mut().filter(|cursor| cursor.expects(segment))?;
         let join = cursor.join(segment);
         cursor.pass(segment, true);
         Some(join)
@@ -133,10 +125,7 @@ impl Programme {
 
     /// `segment` cannot be had: moves on without it. Returns whether it was the one expected.
     pub(super) fn lost(&mut self, segment: &Segment) -> bool {
-        let cursor = self
-            .cursor
-            .as_mut()
-            .filter(|cursor| cursor.expects(segment));
+        let cursor = self.cursor.as_mut().filter(|cursor| cursor.expects(segment));
         cursor.map(|cursor| cursor.pass(segment, false)).is_some()
     }
 

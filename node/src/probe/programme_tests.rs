@@ -13,15 +13,10 @@ fn at(seconds: u64) -> Duration {
 
 /// Six segments of 2 s from `first` on; `dated` gives the minute in which the first was captured.
 fn list(first: u64, dated: Option<u64>) -> MediaPlaylist {
-    let date = dated.map_or(String::new(), |minute| {
-        format!("#EXT-X-PROGRAM-DATE-TIME:2026-01-01T00:{minute:02}:00Z\n")
-    });
-    let segments: String = (first..first + 6)
-        .map(|sequence| format!("#EXTINF:2,\n{sequence}.ts\n"))
-        .collect();
-    read(&format!(
-        "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:{first}\n{date}{segments}"
-    ))
+    let date =
+        dated.map_or(String::new(), |minute| format!("#EXT-X-PROGRAM-DATE-TIME:2026-01-01T00:{minute:02}:00Z\n"));
+    let segments: String = (first..first + 6).map(|sequence| format!("#EXTINF:2,\n{sequence}.ts\n")).collect();
+    read(&format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:{first}\n{date}{segments}"))
 }
 
 fn read(body: &str) -> MediaPlaylist {
@@ -46,16 +41,11 @@ fn take_all(programme: &mut Programme) -> Vec<u64> {
 fn begins_at_the_hold_back_and_goes_on_with_what_is_added() {
     let mut programme = Programme::default();
     assert_eq!(programme.next(), Next::Wait);
-    let begins = Update::Begins {
-        offset: Duration::ZERO,
-    };
+    let begins = Update::Begins { offset: Duration::ZERO };
     assert_eq!(programme.update(at(0), list(10, None), None), begins);
     assert_eq!(take_all(&mut programme), [13, 14, 15]);
     assert_eq!(programme.next(), Next::Wait);
-    assert_eq!(
-        programme.update(at(4), list(12, None), None),
-        Update::Continues
-    );
+    assert_eq!(programme.update(at(4), list(12, None), None), Update::Continues);
     assert_eq!(take_all(&mut programme), [16, 17]);
 }
 
@@ -63,16 +53,10 @@ fn begins_at_the_hold_back_and_goes_on_with_what_is_added() {
 fn waits_for_a_first_segment() {
     let mut programme = Programme::default();
     let empty = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n";
-    assert_eq!(
-        programme.update(at(0), read(empty), None),
-        Update::Continues
-    );
+    assert_eq!(programme.update(at(0), read(empty), None), Update::Continues);
     assert_eq!(programme.next(), Next::Wait);
     let over = format!("{empty}#EXT-X-ENDLIST\n");
-    assert_eq!(
-        programme.update(at(2), read(&over), None),
-        Update::Continues
-    );
+    assert_eq!(programme.update(at(2), read(&over), None), Update::Continues);
     assert_eq!(programme.next(), Next::Complete);
 }
 
@@ -82,11 +66,7 @@ fn tells_new_segments_from_those_it_found() {
     programme.update(at(0), list(10, None), None);
     let later = list(12, None);
     programme.update(at(4), later.clone(), None);
-    let new: Vec<bool> = later
-        .segments
-        .iter()
-        .map(|segment| programme.is_new(segment))
-        .collect();
+    let new: Vec<bool> = later.segments.iter().map(|segment| programme.is_new(segment)).collect();
     assert_eq!(new, [false, false, false, false, true, true]);
 }
 
@@ -98,10 +78,7 @@ fn sees_what_changes_a_playlist() {
     programme.update(at(0), first.clone(), None);
     assert!(!programme.is_changed_by(&first));
     assert!(programme.is_changed_by(&list(11, None)));
-    assert!(programme.is_changed_by(&MediaPlaylist {
-        ended: true,
-        ..first
-    }));
+    assert!(programme.is_changed_by(&MediaPlaylist { ended: true, ..first }));
 }
 
 #[test]
@@ -135,10 +112,7 @@ fn a_lost_segment_is_passed_once() {
     assert!(!programme.lost(&playlist.segments[3]));
     assert_eq!(programme.arrived(&playlist.segments[3]), None);
     assert_eq!(programme.arrived(&playlist.segments[4]), Some(Join::Starts));
-    assert_eq!(
-        programme.arrived(&playlist.segments[5]),
-        Some(Join::Continues)
-    );
+    assert_eq!(programme.arrived(&playlist.segments[5]), Some(Join::Continues));
 }
 
 #[test]
@@ -146,14 +120,8 @@ fn an_old_copy_is_not_used() {
     let mut programme = Programme::default();
     programme.update(at(0), list(10, Some(5)), None);
     take_all(&mut programme);
-    assert_eq!(
-        programme.update(at(100), list(8, Some(4)), None),
-        Update::Outdated
-    );
-    assert_eq!(
-        programme.update(at(101), list(11, None), None),
-        Update::Continues
-    );
+    assert_eq!(programme.update(at(100), list(8, Some(4)), None), Update::Outdated);
+    assert_eq!(programme.update(at(101), list(11, None), None), Update::Continues);
     assert_eq!(take_all(&mut programme), [16]);
 }
 
@@ -173,17 +141,9 @@ fn without_dates_a_new_numbering_must_stay_for_three_targets() {
     let mut programme = Programme::default();
     programme.update(at(0), list(1000, None), None);
     take_all(&mut programme);
-    assert_eq!(
-        programme.update(at(10), list(0, None), None),
-        Update::Outdated
-    );
-    assert_eq!(
-        programme.update(at(15), list(1, None), None),
-        Update::Outdated
-    );
-    let restarts = Update::Restarts {
-        lost: Duration::ZERO,
-    };
+    assert_eq!(programme.update(at(10), list(0, None), None), Update::Outdated);
+    assert_eq!(programme.update(at(15), list(1, None), None), Update::Outdated);
+    let restarts = Update::Restarts { lost: Duration::ZERO };
     assert_eq!(programme.update(at(16), list(2, None), None), restarts);
     assert_eq!(take_all(&mut programme), [5, 6, 7]);
     assert_eq!(programme.target(), Some(TWO));

@@ -17,18 +17,12 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use url::Url;
 
 use super::{
-    playlist::{
-        ByteRange, MediaPlaylist, Multivariant, Playlist, PlaylistError, Resource, Segment, Variant,
-    },
+    playlist::{ByteRange, MediaPlaylist, Multivariant, Playlist, PlaylistError, Resource, Segment, Variant},
     variables::Variables,
 };
 
 /// Reads `body`, which begins as a playlist must.
-pub(super) fn read(
-    body: &str,
-    address: &Url,
-    imports: &Variables,
-) -> Result<Playlist, PlaylistError> {
+pub(super) fn read(body: &str, address: &Url, imports: &Variables) -> Result<Playlist, PlaylistError> {
     let mut lines = Reader::from_str(body, tags_to_read());
     let mut draft = Draft::new(address, imports);
     loop {
@@ -155,22 +149,14 @@ impl<'a> Draft<'a> {
             Tag::Key(key) => {
                 self.opaque = match key.method() {
                     EnumeratedString::Known(Method::Aes128) => true,
-                    EnumeratedString::Known(
-                        Method::None | Method::SampleAes | Method::SampleAesCtr,
-                    ) => false,
+                    EnumeratedString::Known(Method::None | Method::SampleAes | Method::SampleAesCtr) => false,
                     EnumeratedString::Unknown(method) => method == "AES-256",
                 };
             }
             Tag::Map(map) => {
-                let range = map.byterange().map(|range| ByteRange {
-                    offset: range.offset,
-                    length: range.length,
-                });
+                let range = map.byterange().map(|range| ByteRange { offset: range.offset, length: range.length });
                 let url = self.resolve(map.uri())?;
-                let resource = Resource {
-                    url,
-                    range: range.filter(|range| range.length > 0),
-                };
+                let resource = Resource { url, range: range.filter(|range| range.length > 0) };
                 // one allocation for all the segments that share it, also when the tag is repeated
                 if self.map.as_deref() != Some(&resource) {
                     self.map = Some(Arc::new(resource));
@@ -179,9 +165,7 @@ impl<'a> Draft<'a> {
             Tag::MediaSequence(tag) => self.first = tag.media_sequence(),
             Tag::ServerControl(control) => self.hold_back = control.hold_back().and_then(duration),
             Tag::Skip(skip) => self.skipped = skip.skipped_segments(),
-            Tag::Start(start) => {
-                self.start = Some(start.time_offset()).filter(|offset| offset.is_finite())
-            }
+            Tag::Start(start) => self.start = Some(start.time_offset()).filter(|offset| offset.is_finite()),
             Tag::StreamInf(inf) => {
                 self.variant = Some(Variant {
                     url: self.address.clone(),
@@ -223,10 +207,7 @@ impl<'a> Draft<'a> {
         let range = next
             .length
             .filter(|length| *length > 0)
-            .map(|length| ByteRange {
-                offset: next.offset.unwrap_or_else(|| self.end_of_previous(&url)),
-                length,
-            });
+            .map(|length| ByteRange { offset: next.offset.unwrap_or_else(|| self.end_of_previous(&url)), length });
         let listed = self.skipped.saturating_add(self.segments.len() as u64);
         let segment = Segment {
             sequence: self.first.saturating_add(listed),
@@ -296,18 +277,14 @@ fn date_backwards(segments: &mut [Segment]) {
             return;
         };
         if earlier.capture.is_none() && earlier.discontinuity == later.discontinuity {
-            earlier.capture = later
-                .capture
-                .map(|capture| capture - earlier.duration.as_secs_f64());
+            earlier.capture = later.capture.map(|capture| capture - earlier.duration.as_secs_f64());
         }
     }
 }
 
 /// No segment or target is believed to be longer than a day.
 fn duration(seconds: f64) -> Option<Duration> {
-    (0.0..=86_400.0)
-        .contains(&seconds)
-        .then(|| Duration::from_secs_f64(seconds))
+    (0.0..=86_400.0).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
 }
 
 /// An ISO 8601 date and time; an offset may lack its colon (ffmpeg), and without one UTC is meant.
@@ -319,9 +296,7 @@ fn seconds_since_1970(text: &str) -> Option<f64> {
     let clock = text.find(['T', 't'])?;
     let mut complete = text.to_owned();
     match text.rfind(['+', '-']).filter(|sign| *sign > clock) {
-        Some(sign) if text.len() == sign + 5 && !text[sign..].contains(':') => {
-            complete.insert(sign + 3, ':')
-        }
+        Some(sign) if text.len() == sign + 5 && !text[sign..].contains(':') => complete.insert(sign + 3, ':'),
         Some(sign) if text.len() == sign + 3 => complete.push_str(":00"),
         Some(_) => {}
         None if text.ends_with(['Z', 'z']) => {}
@@ -347,14 +322,7 @@ mod tests {
         ] {
             assert_eq!(seconds_since_1970(text), Some(1.5), "{text}");
         }
-        for text in [
-            "",
-            "yesterday",
-            "1970-01-01",
-            "1970-13-01T00:00:00Z",
-            "T+",
-            "T+1é1",
-        ] {
+        for text in ["", "yesterday", "1970-01-01", "1970-13-01T00:00:00Z", "T+", "T+1é1"] {
             assert_eq!(seconds_since_1970(text), None, "{text}");
         }
     }

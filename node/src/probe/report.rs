@@ -148,10 +148,7 @@ impl Report {
 
 impl From<Interruptions> for Count {
     fn from(interruptions: Interruptions) -> Self {
-        Self {
-            count: interruptions.count,
-            seconds: interruptions.time.as_secs_f64(),
-        }
+        Self { count: interruptions.count, seconds: interruptions.time.as_secs_f64() }
     }
 }
 

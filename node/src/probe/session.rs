@@ -156,11 +156,7 @@ impl Session {
         loop {
             match self.programme.next() {
                 Next::Fetch(segment) => {
-                    return Some(Order {
-                        segment,
-                        init: self.init.clone(),
-                        dump: self.dump.clone(),
-                    });
+                    return Some(Order { segment, init: self.init.clone(), dump: self.dump.clone() });
                 }
                 Next::Gap(length) => {
                     self.continuity.restart();
@@ -203,9 +199,7 @@ impl Session {
         let retry = self.fetches.at().max(room.unwrap_or_default());
         [
             self.sample_at.filter(|at| *at > now),
-            self.player
-                .shrinks_to(Duration::ZERO)
-                .filter(|at| *at > now),
+            self.player.shrinks_to(Duration::ZERO).filter(|at| *at > now),
             (!reloading).then(|| self.reloads.at()),
             (!fetching && retry > now).then_some(retry),
             self.args.seconds,
@@ -222,10 +216,7 @@ impl Session {
             (Some(_), None) => "playing",
             (Some(_), Some(_)) => "stalled",
         };
-        let lag = self
-            .tally
-            .last_lag()
-            .map_or(String::new(), |lag| format!(", lag {lag:.1} s"));
+        let lag = self.tally.last_lag().map_or(String::new(), |lag| format!(", lag {lag:.1} s"));
         format!(
             "{:.0} s: {state}, buffer {:.1} s{lag}, stalls {}, received {:.1} MB",
             now.as_secs_f64(),
@@ -275,7 +266,5 @@ fn next_second(due: Duration, now: Duration) -> Duration {
 
 /// Seconds since 1970 on this machine's clock.
 pub(super) fn wall_clock() -> f64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0.0, |since| since.as_secs_f64())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

@@ -50,21 +50,14 @@ impl<T: Copy> Series<T> {
 
     /// Percentiles of what `of` takes from each value; `None` if it takes nothing.
     pub(super) fn summary(&self, of: impl Fn(T) -> Option<f64>) -> Option<Summary> {
-        let mut sorted: Vec<f64> = self
-            .values
-            .iter()
-            .filter_map(|value| of(*value).map(micros))
-            .collect();
+        let mut sorted: Vec<f64> = self.values.iter().filter_map(|value| of(*value).map(micros)).collect();
         sorted.sort_by(f64::total_cmp);
-        let rank =
-            |percent: usize| sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1));
+        let rank = |percent: usize| sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1));
         Some(Summary {
             p50: *rank(50)?,
             p95: *rank(95)?,
             max: *sorted.last()?,
-            count: (sorted.len() as u64)
-                .saturating_mul(self.stride)
-                .min(self.seen),
+            count: (sorted.len() as u64).saturating_mul(self.stride).min(self.seen),
         })
     }
 }
@@ -76,11 +69,7 @@ pub(super) fn micros(seconds: f64) -> f64 {
 
 impl<T> Default for Series<T> {
     fn default() -> Self {
-        Self {
-            values: Vec::new(),
-            stride: 1,
-            seen: 0,
-        }
+        Self { values: Vec::new(), stride: 1, seen: 0 }
     }
 }
 
@@ -91,14 +80,9 @@ mod tests {
     #[test]
     fn percentiles_are_measured_values() {
         let mut series = Series::default();
-        (1..=20)
-            .rev()
-            .for_each(|value| series.push(f64::from(value)));
+        (1..=20).rev().for_each(|value| series.push(f64::from(value)));
         let summary = series.summary(Some).expect("there are values");
-        assert_eq!(
-            (summary.p50, summary.p95, summary.max, summary.count),
-            (10.0, 19.0, 20.0, 20)
-        );
+        assert_eq!((summary.p50, summary.p95, summary.max, summary.count), (10.0, 19.0, 20.0, 20));
     }
 
     #[test]
@@ -116,15 +100,8 @@ mod tests {
         let pushed = 3 * KEPT as u32 + 7;
         (0..pushed).for_each(|value| series.push(f64::from(value)));
         assert!(series.values().len() <= KEPT);
-        let steps: Vec<f64> = series
-            .values()
-            .windows(2)
-            .map(|pair| pair[1] - pair[0])
-            .collect();
-        assert!(
-            steps.iter().all(|step| *step == 4.0),
-            "every fourth is kept"
-        );
+        let steps: Vec<f64> = series.values().windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(steps.iter().all(|step| *step == 4.0), "every fourth is kept");
         let middle = series.summary(Some).expect("there are values").p50;
         assert!((middle - f64::from(pushed) / 2.0).abs() < 8.0);
     }

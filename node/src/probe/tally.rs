@@ -131,15 +131,9 @@ impl Tally {
             skips: account.skips.into(),
             gaps: account.gaps.into(),
             lag_seconds: self.samples.summary(|sample| sample.lag),
-            buffer_seconds: self
-                .samples
-                .summary(|sample| Some(sample.buffer.as_secs_f64())),
-            bytes: Bytes {
-                media: frame.http.media_bytes(),
-                playlist: frame.http.playlist_bytes(),
-            },
-            bitrate_bps: (media_seconds > 0.0)
-                .then(|| self.whole_bytes as f64 * 8.0 / media_seconds),
+            buffer_seconds: self.samples.summary(|sample| Some(sample.buffer.as_secs_f64())),
+            bytes: Bytes { media: frame.http.media_bytes(), playlist: frame.http.playlist_bytes() },
+            bitrate_bps: (media_seconds > 0.0).then(|| self.whole_bytes as f64 * 8.0 / media_seconds),
             played_seconds: account.played.as_secs_f64(),
             segments: self.segments,
             discontinuities: self.discontinuities,
@@ -151,13 +145,7 @@ impl Tally {
             arrival_seconds: self.downloads.summary(|download| download.after_capture),
             late: self.late.clone(),
             notes: self.notes.iter().cloned().collect(),
-            samples: frame.with_samples.then(|| {
-                self.samples
-                    .values()
-                    .iter()
-                    .map(|sample| (*sample).into())
-                    .collect()
-            }),
+            samples: frame.with_samples.then(|| self.samples.values().iter().map(|sample| (*sample).into()).collect()),
             error: frame.error,
         }
     }

@@ -31,25 +31,17 @@ pub(super) struct TestServer {
 
 impl Reply {
     pub(super) fn ok(body: impl Into<Vec<u8>>) -> Self {
-        Self {
-            status: 200,
-            body: body.into(),
-        }
+        Self { status: 200, body: body.into() }
     }
 
     pub(super) fn status(status: u16) -> Self {
-        Self {
-            status,
-            body: b"no".to_vec(),
-        }
+        Self { status, body: b"no".to_vec() }
     }
 }
 
 impl TestServer {
     pub(super) async fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("loopback has a free port");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let address = listener.local_addr().expect("it is bound");
         let answer: Answer = Arc::new(answer);
         let mut tasks = JoinSet::new();
@@ -59,16 +51,11 @@ impl TestServer {
                 connections.spawn(serve(stream, Arc::clone(&answer)));
             }
         });
-        Self {
-            address,
-            _tasks: tasks,
-        }
+        Self { address, _tasks: tasks }
     }
 
     pub(super) fn url(&self, path: &str) -> Url {
-        format!("http://{}{path}", self.address)
-            .parse()
-            .expect("a valid address")
+        format!("http://{}{path}", self.address).parse().expect("a valid address")
     }
 }
 
@@ -80,10 +67,7 @@ async fn serve(stream: TcpStream, answer: Answer) {
             Some((first, last)) if status == 200 => (206, body[first..=last].to_vec()),
             Some(_) | None => (status, body),
         };
-        let head = format!(
-            "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
+        let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", body.len());
         let bytes = [head.as_bytes(), &body].concat();
         if stream.write_all(&bytes).await.is_err() {
             return;
@@ -103,12 +87,7 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Request> {
         }
     }
     let path = lines.first()?.split(' ').nth(1)?.to_owned();
-    let range = lines
-        .iter()
-        .find_map(|line| line.strip_prefix("range: bytes="));
+    let range = lines.iter().find_map(|line| line.strip_prefix("range: bytes="));
     let range = range.and_then(|range| range.split_once('-'));
-    Some(Request {
-        path,
-        range: range.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?))),
-    })
+    Some(Request { path, range: range.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?))) })
 }

@@ -33,12 +33,8 @@ struct Cli {
 }
 
 fn args(url: &Url, options: &[&str]) -> Args {
-    let words = ["probe", url.as_str()]
-        .into_iter()
-        .chain(options.iter().copied());
-    Cli::try_parse_from(words)
-        .expect("the options are known")
-        .args
+    let words = ["probe", url.as_str()].into_iter().chain(options.iter().copied());
+    Cli::try_parse_from(words).expect("the options are known").args
 }
 
 async fn measure(url: &Url, options: &[&str]) -> Report {
@@ -96,32 +92,15 @@ async fn plays_what_ffmpeg_makes(kind: &str, extension: &str, container: Contain
     assert_eq!(report.exit_code(), 0);
     assert_eq!(report.container, Some(container));
     assert_eq!(report.timestamp_errors, TimestampErrors::default());
-    assert_eq!(
-        (
-            report.discontinuities,
-            report.skips.count,
-            report.errors.total
-        ),
-        (0, 0, 0)
-    );
+    assert_eq!((report.discontinuities, report.skips.count, report.errors.total), (0, 0, 0));
     assert_eq!(report.notes, Vec::<String>::new());
 
     let sent: BTreeMap<String, Vec<u8>> = files(stream.path(), &format!(".{extension}"), "live");
     let got: BTreeMap<String, Vec<u8>> = files(dump.path(), ".bin", "");
-    let media: Vec<_> = got
-        .iter()
-        .filter(|(name, _)| !name.starts_with("init"))
-        .collect();
+    let media: Vec<_> = got.iter().filter(|(name, _)| !name.starts_with("init")).collect();
     assert_eq!(media.len() as u64, report.segments);
-    assert!(
-        report.segments >= 4,
-        "it joined within the first five seconds"
-    );
-    assert!(
-        media
-            .iter()
-            .all(|(name, body)| sent.get(*name) == Some(*body))
-    );
+    assert!(report.segments >= 4, "it joined within the first five seconds");
+    assert!(media.iter().all(|(name, body)| sent.get(*name) == Some(*body)));
     let bytes: usize = got.values().map(Vec::len).sum();
     assert_eq!(report.bytes.media, bytes as u64);
 
@@ -129,20 +108,11 @@ async fn plays_what_ffmpeg_makes(kind: &str, extension: &str, container: Contain
     let startup = report.startup_seconds.expect("it played");
     assert!((report.played_seconds - report.segments as f64).abs() < 0.05);
     let accounted = startup + report.played_seconds + report.stalls.seconds;
-    assert!(
-        (report.elapsed_seconds - accounted).abs() < 1.1,
-        "waits are accounted for"
-    );
+    assert!((report.elapsed_seconds - accounted).abs() < 1.1, "waits are accounted for");
     let lag = report.lag_seconds.expect("ffmpeg dates its segments");
-    assert!(
-        lag.p50 >= 2.9,
-        "three target durations behind the end of the playlist"
-    );
+    assert!(lag.p50 >= 2.9, "three target durations behind the end of the playlist");
     assert!(lag.p95 >= lag.p50 && lag.max < 60.0);
-    assert_eq!(
-        report.samples.map(|samples| samples.len() as u64),
-        Some(lag.count)
-    );
+    assert_eq!(report.samples.map(|samples| samples.len() as u64), Some(lag.count));
 }
 
 fn files(dir: &Path, suffix: &str, prefix: &str) -> BTreeMap<String, Vec<u8>> {
@@ -170,13 +140,8 @@ async fn plays_live_fragmented_mp4() {
 /// A live stream of half-second segments (packed audio, so that it needs no encoder), numbered by the time since the start.
 fn live_playlist(began: Instant) -> String {
     let last = (began.elapsed().as_millis() / 500) as u64 + 10;
-    let segments: String = (last - 8..last)
-        .map(|sequence| format!("#EXTINF:0.5,\n{sequence}.aac\n"))
-        .collect();
-    format!(
-        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:{}\n{segments}",
-        last - 8
-    )
+    let segments: String = (last - 8..last).map(|sequence| format!("#EXTINF:0.5,\n{sequence}.aac\n")).collect();
+    format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:{}\n{segments}", last - 8)
 }
 
 /// Serves the live stream, except what `broken` answers; also says when a segment numbered `last` or later was asked for.
@@ -189,10 +154,7 @@ async fn live_server(
     let notify = Arc::clone(&reached);
     let server = TestServer::start(move |request| {
         let number = request.path.trim_start_matches('/').strip_suffix(".aac");
-        if number
-            .and_then(|number| number.parse().ok())
-            .is_some_and(|number: u64| number >= last)
-        {
+        if number.and_then(|number| number.parse().ok()).is_some_and(|number: u64| number >= last) {
             notify.notify_one();
         }
         broken(request).unwrap_or_else(|| match number {
@@ -207,10 +169,7 @@ async fn live_server(
 /// Measures until `reached`.
 async fn measure_until(url: &Url, reached: Arc<Notify>) -> Report {
     let shutdown = async move { reached.notified().await };
-    timeout(GENEROUS, run(args(url, &[]), shutdown))
-        .await
-        .expect("it gets there")
-        .expect("the options are usable")
+    timeout(GENEROUS, run(args(url, &[]), shutdown)).await.expect("it gets there").expect("the options are usable")
 }
 
 #[tokio::test]
@@ -218,22 +177,15 @@ async fn gives_up_on_a_server_that_dies() {
     let (server, reached) = live_server(7, |_| None).await;
     let args = args(&server.url("/a.m3u8"), &["--give-up", "2"]);
     let probe = tokio::spawn(run(args, std::future::pending()));
-    timeout(GENEROUS, reached.notified())
-        .await
-        .expect("it plays");
+    timeout(GENEROUS, reached.notified()).await.expect("it plays");
     drop(server);
     let report = timeout(GENEROUS, probe).await.expect("it ends by itself");
-    let report = report
-        .expect("it does not panic")
-        .expect("the options are usable");
+    let report = report.expect("it does not panic").expect("the options are usable");
     let error = report.error.as_deref().expect("the server died");
     assert!(error.contains("gave up after 2 s"), "{error}");
     assert_eq!(report.exit_code(), 2);
     assert!(report.errors.total > 0 && report.errors.retries > 0);
-    assert!(
-        report.segments > 0 && report.played_seconds > 0.0,
-        "it played before"
-    );
+    assert!(report.segments > 0 && report.played_seconds > 0.0, "it played before");
 }
 
 #[tokio::test]
@@ -241,10 +193,7 @@ async fn says_that_a_web_page_is_no_playlist() {
     let server = TestServer::start(|_| Reply::ok("<!DOCTYPE html>\n<html>Welcome</html>")).await;
     let report = measure(&server.url("/live.m3u8"), &[]).await;
     let error = report.error.as_deref().expect("a page cannot be played");
-    assert!(
-        error.contains("not an HLS playlist") && error.contains("check the URL"),
-        "{error}"
-    );
+    assert!(error.contains("not an HLS playlist") && error.contains("check the URL"), "{error}");
     assert!(error.contains(server.url("/live.m3u8").as_str()), "{error}");
     assert_eq!((report.exit_code(), report.startup_seconds), (2, None));
 }
@@ -252,16 +201,12 @@ async fn says_that_a_web_page_is_no_playlist() {
 #[tokio::test]
 async fn waits_for_a_server_that_is_not_ready() {
     let asked = AtomicU64::new(0);
-    let not_ready =
-        move |_: &Request| (asked.fetch_add(1, Relaxed) == 0).then(|| Reply::status(503));
+    let not_ready = move |_: &Request| (asked.fetch_add(1, Relaxed) == 0).then(|| Reply::status(503));
     let (server, reached) = live_server(8, not_ready).await;
     let report = measure_until(&server.url("/a.m3u8"), reached).await;
     assert_eq!(report.error, None);
     assert_eq!(report.errors.by_kind.get("http_503"), Some(&1));
-    assert!(
-        report.startup_seconds.is_some_and(|startup| startup >= 1.0),
-        "the wait counts"
-    );
+    assert!(report.startup_seconds.is_some_and(|startup| startup >= 1.0), "the wait counts");
 }
 
 #[tokio::test]
@@ -311,7 +256,9 @@ async fn asks_twice_for_what_is_missing() {
 async fn plays_byte_ranges_of_a_chosen_variant_to_the_end() {
     let server = TestServer::start(|request| {
         Reply::ok(match request.path.as_str() {
-            "/master.m3u8" => "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=900\nhigh.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=300\nlow/p.m3u8\n",
+            "/master.m3u8" => {
+                "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=900\nhigh.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=300\nlow/p.m3u8\n"
+            }
             "/low/p.m3u8" => {
                 "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:0.2,\n#EXT-X-BYTERANGE:10@2\nall.aac\n\
                  #EXTINF:0.3,\n#EXT-X-BYTERANGE:8\nall.aac\n#EXT-X-GAP\n#EXTINF:0.5,\ngap.aac\n#EXT-X-ENDLIST\n"
@@ -328,10 +275,7 @@ async fn plays_byte_ranges_of_a_chosen_variant_to_the_end() {
     assert_eq!(report.variant.map(|variant| variant.bandwidth), Some(300));
     assert_eq!((report.segments, report.bytes.media), (2, 18));
     assert!((report.played_seconds - 0.5).abs() < 1e-6);
-    assert_eq!(
-        (report.stalls.count, report.gaps.count, report.gaps.seconds),
-        (0, 1, 0.5)
-    );
+    assert_eq!((report.stalls.count, report.gaps.count, report.gaps.seconds), (0, 1, 0.5));
     assert_eq!(report.timestamp_errors.unchecked, 2);
     let got = files(dump.path(), ".bin", "");
     assert_eq!(got.get("0").map(Vec::as_slice), Some(&b"ID3 firstI"[..]));
@@ -348,12 +292,8 @@ async fn a_signal_ends_it_with_a_report() {
 #[test]
 fn says_when_the_json_cannot_be_written() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let refused = save("{}", &dir.path().join("missing/report.json"))
-        .expect_err("there is no such directory");
-    assert!(
-        refused.to_string().contains("choose another --json"),
-        "{refused}"
-    );
+    let refused = save("{}", &dir.path().join("missing/report.json")).expect_err("there is no such directory");
+    assert!(refused.to_string().contains("choose another --json"), "{refused}");
     save("{}", &dir.path().join("report.json")).expect("this can be written");
 }
 
@@ -369,9 +309,6 @@ fn options_are_checked() {
     ] {
         assert!(parse(wrong).is_err(), "{wrong:?}");
     }
-    let link = parse(&["starling://k"])
-        .err()
-        .expect("it is a link")
-        .to_string();
+    let link = parse(&["starling://k"]).err().expect("it is a link").to_string();
     assert!(link.contains("starling watch"), "{link}");
 }

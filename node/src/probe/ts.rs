@@ -82,11 +82,7 @@ impl Packets {
             Span {
                 start: nanos(start),
                 end: nanos(start + length + frame),
-                blur: if audio {
-                    nanos(frame).unsigned_abs()
-                } else {
-                    0
-                },
+                blur: if audio { nanos(frame).unsigned_abs() } else { 0 },
                 break_inside: 0,
                 period: Some(nanos(WRAP)),
             }
@@ -121,12 +117,7 @@ impl Packets {
 
     fn note(&mut self, time: i64) {
         let Some(times) = &mut self.times else {
-            self.times = Some(Times {
-                first: time,
-                earliest: 0,
-                latest: 0,
-                frames: 1,
-            });
+            self.times = Some(Times { first: time, earliest: 0, latest: 0, frames: 1 });
             return;
         };
         // the nearer way round, so that a wrap inside the segment does no harm
@@ -170,10 +161,7 @@ impl Section {
         } else {
             self.bytes.extend_from_slice(payload);
         }
-        let length = 3 + usize::from(u16::from_be_bytes([
-            self.bytes.get(1)? & 0x0f,
-            *self.bytes.get(2)?,
-        ]));
+        let length = 3 + usize::from(u16::from_be_bytes([self.bytes.get(1)? & 0x0f, *self.bytes.get(2)?]));
         if self.bytes.len() < length && self.bytes.len() <= LONGEST_SECTION {
             return None;
         }
@@ -224,8 +212,7 @@ fn presentation_time(payload: &[u8]) -> Option<i64> {
     if header[..3] != [0, 0, 1] || header[7] & 0x80 == 0 {
         return None;
     }
-    let [a, b, c, d, e] =
-        [header[9], header[10], header[11], header[12], header[13]].map(i64::from);
+    let [a, b, c, d, e] = [header[9], header[10], header[11], header[12], header[13]].map(i64::from);
     Some((a & 0x0e) << 29 | b << 22 | (c & 0xfe) << 14 | d << 7 | e >> 1)
 }
 

@@ -51,12 +51,7 @@ fn frame(pid: u16, time: i64) -> Vec<u8> {
         (time >> 7) as u8,
         (time << 1) as u8 | 1,
     ];
-    let header = [
-        &[0, 0, 1, 0xe0, 0, 0, 0x80, 0x80, 5][..],
-        &stamp,
-        &[1, 2, 3],
-    ]
-    .concat();
+    let header = [&[0, 0, 1, 0xe0, 0, 0, 0x80, 0x80, 5][..], &stamp, &[1, 2, 3]].concat();
     packet(pid, true, &header)
 }
 
@@ -67,22 +62,14 @@ fn span(bytes: &[u8]) -> Result<Option<Span>, Fault> {
 }
 
 fn seconds(times: impl IntoIterator<Item = i64>) -> (f64, f64) {
-    let frames: Vec<u8> = times
-        .into_iter()
-        .flat_map(|time| frame(VIDEO, time))
-        .collect();
-    let span = span(&[tables(), frames].concat())
-        .expect("it is sound")
-        .expect("it has times");
+    let frames: Vec<u8> = times.into_iter().flat_map(|time| frame(VIDEO, time)).collect();
+    let span = span(&[tables(), frames].concat()).expect("it is sound").expect("it has times");
     (span.start as f64 / 1e9, span.end as f64 / 1e9)
 }
 
 #[test]
 fn covers_first_to_last_frame_and_the_last_ones_duration() {
-    assert_eq!(
-        seconds((0..50).map(|frame| 900_000 + frame * 3600)),
-        (10.0, 12.0)
-    );
+    assert_eq!(seconds((0..50).map(|frame| 900_000 + frame * 3600)), (10.0, 12.0));
 }
 
 #[test]
@@ -110,17 +97,10 @@ fn every_bit_of_a_time_counts() {
 #[test]
 fn falls_back_to_audio() {
     let pat = section(0, &[0, 1, 0xc1, 0, 0, 0, 1, 0xf0, 0x00]);
-    let pmt = section(
-        2,
-        &[
-            0, 1, 0xc1, 0, 0, 0xe1, 0x01, 0xf0, 0, 0x0f, 0xe1, 0x01, 0xf0, 0,
-        ],
-    );
+    let pmt = section(2, &[0, 1, 0xc1, 0, 0, 0xe1, 0x01, 0xf0, 0, 0x0f, 0xe1, 0x01, 0xf0, 0]);
     let tables = [packet(0, true, &pat), packet(0x1000, true, &pmt)].concat();
     let frames = [frame(AUDIO, 0), frame(AUDIO, 90_000)].concat();
-    let span = span(&[tables, frames].concat())
-        .expect("it is sound")
-        .expect("it has times");
+    let span = span(&[tables, frames].concat()).expect("it is sound").expect("it has times");
     assert_eq!((span.end, span.blur), (2_000_000_000, 1_000_000_000));
 }
 
@@ -144,13 +124,7 @@ fn a_table_may_span_packets() {
 
 #[test]
 fn pieces_of_any_size_give_the_same() {
-    let bytes = [
-        tables(),
-        frame(AUDIO, 5),
-        frame(VIDEO, 0),
-        frame(VIDEO, 3600),
-    ]
-    .concat();
+    let bytes = [tables(), frame(AUDIO, 5), frame(VIDEO, 0), frame(VIDEO, 3600)].concat();
     let whole = span(&bytes);
     for size in [1, 100, 187, 188, 189, 500] {
         let mut packets = Packets::default();
@@ -164,11 +138,7 @@ fn pieces_of_any_size_give_the_same() {
 #[test]
 fn too_little_to_tell_is_no_span() {
     assert_eq!(span(&tables()), Ok(None));
-    assert_eq!(
-        span(&[tables(), frame(VIDEO, 0)].concat()),
-        Ok(None),
-        "one frame has no duration"
-    );
+    assert_eq!(span(&[tables(), frame(VIDEO, 0)].concat()), Ok(None), "one frame has no duration");
 }
 
 #[test]

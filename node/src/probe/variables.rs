@@ -71,10 +71,7 @@ impl Variables {
     }
 
     fn value(&self, name: &str) -> Result<&str, VariableError> {
-        self.values
-            .get(name)
-            .map(String::as_str)
-            .ok_or_else(|| VariableError::Undefined(name.to_owned()))
+        self.values.get(name).map(String::as_str).ok_or_else(|| VariableError::Undefined(name.to_owned()))
     }
 }
 
@@ -92,10 +89,7 @@ mod tests {
     #[test]
     fn replaces_every_variable_once() {
         let expanded = variables().expand("https://{$host}/x?t={$token}&h={$host}");
-        assert_eq!(
-            expanded.as_deref(),
-            Ok("https://cdn.example/x?t=a{$host}&h=cdn.example")
-        );
+        assert_eq!(expanded.as_deref(), Ok("https://cdn.example/x?t=a{$host}&h=cdn.example"));
     }
 
     #[test]
@@ -116,10 +110,7 @@ mod tests {
         let mut own = Variables::default();
         own.import("host", &variables()).expect("it is defined");
         own.query("tok", &address).expect("it is in the query");
-        assert_eq!(
-            own.expand("{$host}/{$tok}").as_deref(),
-            Ok("cdn.example/a b")
-        );
+        assert_eq!(own.expand("{$host}/{$tok}").as_deref(), Ok("cdn.example/a b"));
         assert!(own.query("other", &address).is_err());
         assert!(own.import("other", &variables()).is_err());
     }
@@ -128,9 +119,6 @@ mod tests {
     fn bounds_what_substitution_makes() {
         let mut variables = Variables::default();
         variables.define("big", &"x".repeat(40_000));
-        assert_eq!(
-            variables.expand("{$big}{$big}"),
-            Err(VariableError::TooLong)
-        );
+        assert_eq!(variables.expand("{$big}{$big}"), Err(VariableError::TooLong));
     }
 }

@@ -197,7 +197,7 @@ impl Peer {
         self.contact.hints_at = now.mono + HINTS_RETRY + self.rng.jitter(HINTS_RETRY);
     }
 
-    pub(super) fn roster_held(&mut self, roster: &Roster, out: &mut Vec<Output>) {
+    pub(super) fn roster_held(&mut self, now: Now, roster: &Roster, out: &mut Vec<Output>) {
         if roster.term < self.roster_term {
             return;
         }
@@ -205,7 +205,7 @@ impl Peer {
         let members: Vec<_> = roster.members.iter().map(|m| (m.peer, m.weight)).collect();
         if self.roster.as_ref() != Some(&members) {
             self.roster = Some(members);
-            self.rank_seeds(out);
+            self.rank_seeds(now.mono, out);
         }
         if roster.audience > 0 {
             self.audience = roster.audience;
@@ -222,7 +222,7 @@ impl Peer {
         }
         if self.contact.rank_at <= now.mono {
             self.contact.rank_at = now.mono + RANK_EVERY;
-            self.rank_seeds(out);
+            self.rank_seeds(now.mono, out);
         }
         if self.contact.introduce_at <= now.mono {
             self.contact.introduce_at = now.mono + INTRODUCE_EVERY + self.rng.jitter(INTRODUCE_EVERY);

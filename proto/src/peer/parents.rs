@@ -31,6 +31,9 @@ const FULL_COST: f64 = 1.0;
 const STRIKE_COST: f64 = 0.2;
 /// What the broadcaster costs as a parent in place: next to nothing, it is the root.
 const SOURCE_COST: f64 = 0.05;
+/// A seed goes on for this long after a roster made somebody else the seed: everybody has the new roster by then (hint
+/// servers refresh every 10 s).
+const HANDOVER: Duration = Duration::from_secs(12);
 /// No chunk may be numbered further beyond what is known than this: some four segments of the largest size.
 const NUMBER_LEAP_MAX: u64 = 1024;
 
@@ -274,7 +277,7 @@ impl Peer {
     }
 
     /// Recomputes our place among the seeds.
-    pub(super) fn rank_seeds(&mut self, out: &mut Vec<Output>) {
+    pub(super) fn rank_seeds(&mut self, now: Time, out: &mut Vec<Output>) {
         let fallback: Vec<(PeerId, u32)>;
         let roster = match &self.roster {
             Some(roster) if !roster.is_empty() => roster,
@@ -291,7 +294,12 @@ impl Peer {
         };
         for track in &mut self.tracks {
             for (s, substream) in track.substreams.iter_mut().enumerate() {
-                substream.rank = seeding::rank(roster, track.rendition, s as u8, self.id);
+                let rank = seeding::rank(roster, track.rendition, s as u8, self.id);
+                if substream.rank == Some(0) && rank != Some(0) && substream.seed_until <= now {
+                    substream.seed_until = now + HANDOVER;
+                }
+                let hands_over = substream.seed_until > now && rank != Some(0);
+                substream.rank = if hands_over { Some(0) } else { rank };
             }
         }
         let serves = self.catalogue.as_ref().is_some_and(|c| c.serves);

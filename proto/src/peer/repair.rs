@@ -29,9 +29,13 @@ const ORIGIN_OPEN_MAX: usize = 4;
 /// Kept free between the expected end of an origin fetch and the deadline.
 const MARGIN: Duration = Duration::from_millis(150);
 /// When the second in the order of seeds stops waiting for the first, as a share of the target duration.
-const BACKUP_SHARE: f64 = 0.3;
+const BACKUP_SHARE: f64 = 0.5;
 /// Failures in a row after which a neighbour is let go.
 pub(super) const STRIKES_MAX: u8 = 5;
+/// A neighbour that did not have a chunk is asked again after this: it may have got it meanwhile.
+const RETRY_UNKNOWN: Duration = Duration::from_millis(350);
+/// One that refused or did not answer, after this.
+const RETRY_FAILED: Duration = Duration::from_millis(1500);
 /// Chunks with failed attempts remembered.
 const TRIED_MAX: usize = 128;
 
@@ -118,7 +122,7 @@ impl Peer {
     fn holder(&mut self, now: Time, t: usize, number: ChunkNumber) -> Option<PeerId> {
         let track = &self.tracks[t];
         let parent = track.substreams[usize::from(track.substream_of(number))].parent;
-        let tried = |n: &Neighbour| track.tried.contains(&(number, n.peer));
+        let tried = |n: &Neighbour| track.tried.iter().any(|t| t.0 == number && t.1 == n.peer && t.2 > now);
         let old = track.window.find(number).is_some_and(|(segment, _)| now.since(segment.heard) >= HELD_AFTER);
         let holds =
             |n: &Neighbour| n.track(track.rendition).is_some_and(|t| old || t.head.is_some_and(|h| h >= number));
@@ -213,16 +217,17 @@ impl Peer {
         if let Some(neighbour) = self.neighbours.find_mut(request.to) {
             neighbour.strikes = neighbour.strikes.saturating_add(u8::from(failed));
         }
-        self.reopen(now, request);
+        self.reopen(now, request, if failed { RETRY_FAILED } else { RETRY_UNKNOWN });
     }
 
-    fn reopen(&mut self, now: Now, request: &InFlight) {
+    fn reopen(&mut self, now: Now, request: &InFlight, retry: Duration) {
         let Some(t) = self.track_index(request.rendition, request.epoch) else { return };
         let track = &mut self.tracks[t];
         if let Some((segment, index)) = track.window.find_mut(request.number) {
             segment.asked.remove(index);
         }
-        track.tried.push((request.number, request.to));
+        track.tried.retain(|t| t.2 > now.mono);
+        track.tried.push((request.number, request.to, now.mono + retry));
         if track.tried.len() > TRIED_MAX {
             track.tried.drain(..TRIED_MAX / 2);
         }
@@ -238,7 +243,7 @@ impl Peer {
                 if let Some(neighbour) = self.neighbours.find_mut(request.to) {
                     neighbour.strikes = neighbour.strikes.saturating_add(1);
                 }
-                self.reopen(Now { mono: now, ..Now::default() }, &request);
+                self.reopen(Now { mono: now, ..Now::default() }, &request, RETRY_FAILED);
             }
         }
     }

@@ -20,8 +20,8 @@ pub(crate) struct Track {
     pub(crate) from: Option<ChunkNumber>,
     /// Chunks that arrived before their statement.
     pub(crate) unchecked: Vec<ChunkNumber>,
-    /// Who was asked for a chunk by repair without success.
-    pub(crate) tried: Vec<(ChunkNumber, PeerId)>,
+    /// Who was asked for a chunk by repair without success, and until when not to ask it again.
+    pub(crate) tried: Vec<(ChunkNumber, PeerId, Time)>,
     /// When to ask for the window of announcements (again).
     pub(crate) window_at: Time,
     /// When to look for repairs again.
@@ -51,6 +51,8 @@ pub(crate) struct Substream {
     pub(crate) look_at: Time,
     /// Our place among the seeds, 0 being the seed.
     pub(crate) rank: Option<usize>,
+    /// We were the seed until the roster changed, and go on until then: others may not have the new roster yet.
+    pub(crate) seed_until: Time,
 }
 
 /// A path nothing came by for this long is none. Above the longest usual segment duration.
