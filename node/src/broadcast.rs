@@ -28,6 +28,7 @@ use crate::media::Media;
 use crate::net::{Driver, Produced, Setup, Wires};
 use crate::origin_server::{OriginServer, Served};
 use crate::stats::Stats;
+use crate::stop::signalled;
 use crate::{identity, metrics, os, statement};
 use publisher::Publisher;
 
@@ -219,13 +220,6 @@ async fn ingest(
     Ok(())
 }
 
-/// Resolves when told to stop.
-fn signalled(mut stopped: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        let _ = stopped.wait_for(|stop| *stop).await;
-    }
-}
-
 fn hls_url(bound: SocketAddr, external: Option<&str>) -> anyhow::Result<Url> {
     let host = external.map_or_else(
         || {
@@ -251,11 +245,11 @@ fn reachable(listening: &[Multiaddr], external: Option<&str>) -> Vec<Multiaddr> 
         return moved;
     }
     let is_loopback = |address: &&Multiaddr| {
-        address.iter().any(|part| match part {
-            Protocol::Ip4(ip) => ip.is_loopback(),
-            Protocol::Ip6(ip) => ip.is_loopback(),
-            _ => false,
-        })
+        let loopback = |part: Protocol| {
+            matches!(part, Protocol::Ip4(ip) if ip.is_loopback())
+                || matches!(part, Protocol::Ip6(ip) if ip.is_loopback())
+        };
+        address.iter().any(loopback)
     };
     let outward: Vec<_> = listening.iter().filter(|a| !is_loopback(a)).take(8).cloned().collect();
     if outward.is_empty() { listening.iter().take(8).cloned().collect() } else { outward }

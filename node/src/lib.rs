@@ -20,6 +20,7 @@ pub mod picture;
 pub mod probe;
 pub mod statement;
 pub mod stats;
+mod stop;
 pub mod watch;
 
 /// How this program introduces itself.

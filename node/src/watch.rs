@@ -21,6 +21,7 @@ use crate::media::Media;
 use crate::net::{Driver, Setup, Wires};
 use crate::origin::Origin;
 use crate::stats::Stats;
+use crate::stop::signalled;
 use crate::{identity, metrics, os, statement};
 
 /// Media kept for neighbours and for players that rewind, and the most bytes of it: a viewer stays small.
@@ -94,10 +95,11 @@ pub async fn run(args: WatchArgs, shutdown: impl Future<Output = ()>) -> anyhow:
     });
     println!("playlist http://{bound}/live/index.m3u8");
     println!("player http://{bound}/");
-    if !args.no_open && std::io::stdout().is_terminal() {
-        if let Err(error) = open::that_detached(format!("http://{bound}/")) {
-            tracing::info!(%error, "can't open a browser; open the player address yourself");
-        }
+    if !args.no_open
+        && std::io::stdout().is_terminal()
+        && let Err(error) = open::that_detached(format!("http://{bound}/"))
+    {
+        tracing::info!(%error, "can't open a browser; open the player address yourself");
     }
     let result = tokio::select! {
         () = shutdown => Ok(()),
@@ -113,13 +115,6 @@ pub async fn run(args: WatchArgs, shutdown: impl Future<Output = ()>) -> anyhow:
     .await;
     drop(dir);
     result
-}
-
-/// Resolves when told to stop.
-fn signalled(mut stopped: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        let _ = stopped.wait_for(|stop| *stop).await;
-    }
 }
 
 fn viewer_metrics(stats: watch::Receiver<Stats>) -> crate::hls::Metrics {

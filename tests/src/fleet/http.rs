@@ -43,6 +43,9 @@ pub struct Stats {
     /// Chunks that came more than once.
     #[serde(default)]
     pub duplicate_chunks: u64,
+    /// Hops from the origin in each substream.
+    #[serde(default)]
+    pub depths: Vec<Option<u8>>,
 }
 
 /// See [`Stats::received`].

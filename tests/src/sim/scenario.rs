@@ -24,6 +24,8 @@ pub struct Scenario {
     pub segment_seconds: f64,
     /// Regions viewers are spread over; two regions are far from one another.
     pub regions: usize,
+    /// All delays are multiplied by this; 0.1 is about what processes on one machine see of one another.
+    pub delay_scale: f64,
     /// Mean uplink, bits per second.
     pub uplink_mean_bps: f64,
     /// σ of the logarithm of the uplink; 0: all alike. Residential links: about 0.8–1.0 (research notes §1.2).
@@ -50,6 +52,7 @@ impl Default for Scenario {
             bitrate_bps: 1_100_000.0,
             segment_seconds: 2.0,
             regions: 3,
+            delay_scale: 1.0,
             uplink_mean_bps: 12_000_000.0,
             uplink_sigma: 0.8,
             churn_per_minute: 0.0,

@@ -181,22 +181,6 @@ impl World {
             self.step(who, event);
         }
         self.now = end;
-        if std::env::var("SIM_DEBUG").is_ok() {
-            for n in self.nodes.iter().take(8) {
-                eprintln!(
-                    "{:?} {:?} depths {:?} parents {:?} lags {:?} startup {:?} kids {} up {}",
-                    n.id,
-                    n.peer.stats(),
-                    n.peer.depths(end),
-                    n.peer.parents(),
-                    n.player.lags.iter().take(4).collect::<Vec<_>>(),
-                    n.player.startup,
-                    n.peer.child_count(),
-                    n.link.up_bps as u64
-                );
-            }
-            eprintln!("{:?} {} {}", self.meter.origin_bytes, self.meter.source_bytes, self.meter.delivered_bytes);
-        }
         Report::of(&self.scenario, &self.nodes, &self.meter, end)
     }
 
@@ -327,7 +311,7 @@ impl World {
 
     fn delay(&mut self, a: usize, b: usize) -> Duration {
         let (ra, rb) = (self.nodes[a].link.region, self.nodes[b].link.region);
-        delay(ra, rb, &mut self.rng)
+        delay(ra, rb, &mut self.rng).mul_f64(self.scenario.delay_scale)
     }
 
     fn carry_out(&mut self, who: usize, output: Output) {
@@ -539,12 +523,10 @@ impl World {
 
     /// A genuine chunk reached a viewer.
     fn got(&mut self, who: usize, number: ChunkNumber, from: Option<PeerId>, len: u32, of: (RenditionId, Epoch)) {
-        if self.nodes[who].player.arrived(number) {
-            if self.meter.warm {
-                self.meter.delivered_bytes += u64::from(len);
-                if let Some(a) = self.window.iter().rev().find(|a| a.index_of(number).is_some()) {
-                    self.meter.diffusion.push(self.clock().wall.seconds_since(a.announced));
-                }
+        if self.nodes[who].player.arrived(number) && self.meter.warm {
+            self.meter.delivered_bytes += u64::from(len);
+            if let Some(a) = self.window.iter().rev().find(|a| a.index_of(number).is_some()) {
+                self.meter.diffusion.push(self.clock().wall.seconds_since(a.announced));
             }
         }
         self.feed(who, Input::Checked { rendition: of.0, epoch: of.1, number, from, genuine: true });
@@ -567,8 +549,9 @@ impl World {
         self.feed(who, Input::CatalogueHeld { catalogue });
         self.feed(who, Input::Followed { rendition: RENDITION });
         let skip = self.window.len().saturating_sub(8);
-        for announcement in self.window[skip..].to_vec() {
-            self.hear(who, &announcement);
+        let recent: Vec<_> = self.window.iter().skip(skip).cloned().collect();
+        for announcement in &recent {
+            self.hear(who, announcement);
         }
         self.play(who);
     }
@@ -640,7 +623,7 @@ impl World {
             let mut after = Duration::ZERO;
             for _ in 0..hops {
                 let far = self.rng.unit() < 0.3;
-                after += delay(0, u8::from(far), &mut self.rng) + GOSSIP_HOP_WORK;
+                after += delay(0, u8::from(far), &mut self.rng).mul_f64(self.scenario.delay_scale) + GOSSIP_HOP_WORK;
             }
             // Mesh degree 4: each announcement arrives about three times (research notes, libp2p §8c).
             self.meter.control_bytes += if self.meter.warm { 3 * size as u64 } else { 0 };
