@@ -127,8 +127,16 @@ impl Media {
     /// Lists a segment. `signed` is the statement to hand on; empty for one made here from the origin's playlist,
     /// which is never handed on. Returns whether it is new.
     pub fn announce(&self, announcement: Arc<Announcement>, signed: Bytes) -> bool {
+        self.announce_all([(announcement, signed)])
+    }
+
+    /// Lists several segments at once, so that no player sees the oldest of them as the newest. Returns whether any is new.
+    pub fn announce_all(&self, segments: impl IntoIterator<Item = (Arc<Announcement>, Bytes)>) -> bool {
         let mut held = self.held();
-        let added = held.add(announcement, signed);
+        let mut added = false;
+        for (announcement, signed) in segments {
+            added |= held.add(announcement, signed);
+        }
         if added {
             held.evict(self.window, self.limit_bytes);
             drop(held);

@@ -68,7 +68,11 @@ impl Driver {
         self.overhead.fetch_add(message.data.len() as u64, std::sync::atomic::Ordering::Relaxed);
         let envelope = bytes::Bytes::from(message.data);
         let is_catalogue = message.topic == super::swarm::topic(&self.stream, None).hash();
-        let taken = if is_catalogue { self.take_catalogue(&envelope) } else { self.take_announcement(&envelope) };
+        let taken = if is_catalogue {
+            self.take_catalogue(&envelope)
+        } else {
+            self.take_announcements(std::slice::from_ref(&envelope))
+        };
         let acceptance = if taken.is_ok() { MessageAcceptance::Accept } else { MessageAcceptance::Reject };
         self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &from, acceptance);
         self.blame(&from, taken);
@@ -119,7 +123,7 @@ impl Driver {
         let Some(asked) = self.outbound.remove(&request) else { return };
         let ChunkAnswer { header, body, spread } = answer;
         if !header.statement.is_empty() {
-            let taken = self.take_announcement(&header.statement);
+            let taken = self.take_announcements(std::slice::from_ref(&header.statement));
             self.blame(from, taken);
         }
         let number = header.number.filter(|_| header.status == ChunkStatus::Chunk);
@@ -235,10 +239,9 @@ impl Driver {
             let taken = self.take_catalogue(&window.catalogue);
             self.blame(from, taken);
         }
-        for envelope in window.announcements.iter().take(WINDOW_SEGMENTS) {
-            let taken = self.take_announcement(envelope);
-            self.blame(from, taken);
-        }
+        let count = window.announcements.len().min(WINDOW_SEGMENTS);
+        let taken = self.take_announcements(&window.announcements[..count]);
+        self.blame(from, taken);
     }
 
     fn window(&self, rendition: Option<RenditionId>) -> Window {

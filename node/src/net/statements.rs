@@ -52,8 +52,30 @@ impl Driver {
         }
     }
 
-    /// An announcement's envelope from a neighbour or from gossip.
-    pub(super) fn take_announcement(&mut self, envelope: &Bytes) -> Result<(), StatementError> {
+    /// Announcements' envelopes from a neighbour or from gossip, oldest first; taken up to the first that doesn't hold.
+    pub(super) fn take_announcements(&mut self, envelopes: &[Bytes]) -> Result<(), StatementError> {
+        let mut fresh = Vec::new();
+        let taken = envelopes.iter().try_for_each(|envelope| self.check_announcement(envelope, &mut fresh));
+        self.media.announce_all(fresh.iter().cloned());
+        for (announcement, _) in fresh {
+            let (rendition, epoch) = (announcement.rendition, announcement.epoch);
+            self.inputs.push_back(Input::Announced { announcement: announcement.clone() });
+            for number in (announcement.first_chunk.0..announcement.end_chunk().0).map(ChunkNumber) {
+                if self.media.chunk(rendition, epoch, number).is_some() {
+                    self.inputs.push_back(Input::Kept { rendition, epoch, number });
+                }
+            }
+            self.prove(&announcement);
+        }
+        taken
+    }
+
+    /// Checks one, unless it is known already; then the machine only hears of it again.
+    fn check_announcement(
+        &mut self,
+        envelope: &Bytes,
+        fresh: &mut Vec<(Arc<Announcement>, Bytes)>,
+    ) -> Result<(), StatementError> {
         let claimed: Announcement = statement::peek(envelope)?;
         let (rendition, epoch, first) = (claimed.rendition, claimed.epoch, claimed.first_chunk);
         let proven = !self.media.statement_beginning(rendition, epoch, first).is_empty();
@@ -62,15 +84,8 @@ impl Driver {
             self.inputs.push_back(Input::Announced { announcement });
             return Ok(());
         }
-        let announcement = Arc::new(statement::verify::<Announcement>(&self.stream_key, &self.stream, envelope)?);
-        self.media.announce(announcement.clone(), envelope.clone());
-        self.inputs.push_back(Input::Announced { announcement: announcement.clone() });
-        for number in (first.0..announcement.end_chunk().0).map(ChunkNumber) {
-            if self.media.chunk(rendition, epoch, number).is_some() {
-                self.inputs.push_back(Input::Kept { rendition, epoch, number });
-            }
-        }
-        self.prove(&announcement);
+        let announcement = statement::verify::<Announcement>(&self.stream_key, &self.stream, envelope)?;
+        fresh.push((Arc::new(announcement), envelope.clone()));
         Ok(())
     }
 
