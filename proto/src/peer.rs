@@ -213,6 +213,7 @@ impl Peer {
     fn restart_track(&mut self, now: Now, rendition: RenditionId, goes_on: bool, out: &mut Vec<Output>) {
         self.answer_all_parked(rendition, out);
         self.tracks.retain(|t| t.rendition != rendition);
+        self.neighbours.forget_refusals(rendition);
         if goes_on {
             self.add_track(now, rendition);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::id::{PeerId, RenditionId};
+use crate::id::{Epoch, PeerId, RenditionId};
 use crate::rng::Rng;
 use crate::time::Time;
 use crate::wire::{Hello, Role, Status, TrackStatus};
@@ -187,6 +187,13 @@ impl Neighbours {
         waiting.min().unwrap_or(Time::NEVER).min(expiry)
     }
 
+    /// The broadcaster began anew: what was refused was another run's.
+    pub(crate) fn forget_refusals(&mut self, rendition: RenditionId) {
+        for neighbour in &mut self.connected {
+            neighbour.refusals.retain(|r| r.rendition != rendition);
+        }
+    }
+
     pub(crate) fn ban(&mut self, peer: PeerId) {
         self.candidates.remove(&peer);
         self.banned.push(peer);
@@ -201,9 +208,14 @@ impl Neighbour {
         self.status.as_ref()?.tracks.iter().find(|t| t.rendition == rendition)
     }
 
+    /// As [`Self::track`], if it speaks of this start of the broadcaster: numbers and paths of another mean nothing.
+    pub(crate) fn track_in(&self, rendition: RenditionId, epoch: Epoch) -> Option<&TrackStatus> {
+        self.track(rendition).filter(|_| self.status.as_ref().is_some_and(|status| status.epoch == epoch))
+    }
+
     /// Hops from the origin in a substream, `None` without a path.
-    pub(crate) fn depth(&self, rendition: RenditionId, substream: u8) -> Option<u8> {
-        let depth = *self.track(rendition)?.depths.get(usize::from(substream))?;
+    pub(crate) fn depth(&self, rendition: RenditionId, epoch: Epoch, substream: u8) -> Option<u8> {
+        let depth = *self.track_in(rendition, epoch)?.depths.get(usize::from(substream))?;
         (depth != TrackStatus::NO_PATH).then_some(depth)
     }
 

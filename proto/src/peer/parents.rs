@@ -330,7 +330,7 @@ pub(super) const PATH_MAX: usize = 64;
 /// What a viewer would cost as a parent, in seconds of delay; `None` if it has no path to the origin. A segment comes as a
 /// burst, so a parent with a share of its slots taken is busy with it for about that share of the segment's duration.
 fn cost(neighbour: &Neighbour, track: &Track, substream: u8) -> Option<f64> {
-    let depth = neighbour.depth(track.rendition, substream)?;
+    let depth = neighbour.depth(track.rendition, track.epoch, substream)?;
     let status = neighbour.status.as_ref().filter(|s| s.uplink_bps > 0)?;
     let slots = track.window.rate_bps().map(|rate| status.uplink_bps as f64 * f64::from(track.count()) / rate.max(1.0));
     let load = slots.map_or(0.0, |slots| 1.0 - f64::from(status.free_slots) / slots.max(1.0)).clamp(0.0, 1.0);

@@ -124,8 +124,9 @@ impl Peer {
         let parent = track.substreams[usize::from(track.substream_of(number))].parent;
         let tried = |n: &Neighbour| track.tried.iter().any(|t| t.0 == number && t.1 == n.peer && t.2 > now);
         let old = track.window.find(number).is_some_and(|(segment, _)| now.since(segment.heard) >= HELD_AFTER);
-        let holds =
-            |n: &Neighbour| n.track(track.rendition).is_some_and(|t| old || t.head.is_some_and(|h| h >= number));
+        let holds = |n: &Neighbour| {
+            n.track_in(track.rendition, track.epoch).is_some_and(|t| old || t.head.is_some_and(|h| h >= number))
+        };
         let likely = |n: &&Neighbour| {
             n.role == Some(Role::Viewer) && n.uplink_bps() > 0 && Some(n.peer) != parent && !tried(n) && holds(n)
         };
