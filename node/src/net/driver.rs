@@ -98,6 +98,8 @@ pub struct Driver {
     pub(super) unproven: Vec<Unproven>,
     pub(super) fetched_tx: mpsc::Sender<Fetched>,
     pub(super) origin_differs: bool,
+    /// Media played from the origin without the mesh, bytes; the machine knows nothing of it.
+    pub(super) unsigned_bytes: u64,
     pub(super) overhead: Overhead,
     pub(super) following: HashMap<RenditionId, Instant>,
     pub(super) wanted_before_catalogue: Vec<RenditionId>,
@@ -170,6 +172,7 @@ impl Driver {
             unproven: Vec::new(),
             fetched_tx,
             origin_differs: false,
+            unsigned_bytes: 0,
             overhead,
             following: HashMap::new(),
             wanted_before_catalogue: Vec::new(),
@@ -302,12 +305,13 @@ impl Driver {
         let now = self.now();
         let ready = self.following.keys().min().and_then(|r| self.media.ready_until(*r));
         let depths = self.peer.depths(now.mono).into_iter().map(|d| (d != 255).then_some(d)).collect();
-        let received = counters.peer_bytes + counters.origin_bytes;
+        let from_origin = counters.origin_bytes + self.unsigned_bytes;
+        let received = counters.peer_bytes + from_origin;
         Stats {
             stream: self.name.clone(),
             received: Received {
                 peers: counters.peer_bytes,
-                origin: counters.origin_bytes,
+                origin: from_origin,
                 broadcaster: counters.source_bytes,
                 same_region: counters.near_bytes,
             },

@@ -195,7 +195,9 @@ impl Driver {
         for (number, body) in (announcement.first_chunk.0..).map(ChunkNumber).zip(chunks) {
             self.media.insert(rendition, epoch, number, body);
         }
-        if !signed.is_empty() {
+        if signed.is_empty() {
+            self.unsigned_bytes += announcement.byte_len();
+        } else {
             self.gossip(Some(rendition), signed);
             self.inputs.push_back(Input::Produced { announcement });
         }

@@ -33,7 +33,10 @@ pub(super) async fn run(
     };
     let follow = async {
         tokio::time::sleep(MESH_PATIENCE).await;
-        tracing::info!("no catalogue from the mesh yet: following the origin's playlist meanwhile");
+        tracing::warn!(
+            "nobody with this link's key answers: playing from the origin alone until somebody does; if this lasts, the \
+             broadcaster is off or the link is wrong: ask for a new one"
+        );
         let (events_tx, mut events) = mpsc::channel(8);
         let mut publisher = Publisher::new(None, stream, link.name.clone(), Epoch(0), false);
         let publish = async {
