@@ -68,7 +68,8 @@ pub fn peek<S: Statement>(envelope: &[u8]) -> Result<S, StatementError> {
     Ok(S::parse(&Signed::decode(envelope)?.payload)?)
 }
 
-/// Cuts a segment into chunks of equal length (the last may be shorter): one per [`CHUNK_DURATION`], within the bounds.
+/// Cuts a segment into chunks of equal length (the last may be shorter): one per 200 ms of media, within
+/// 16 to 128 KiB.
 pub fn cut(body: &Bytes, duration: Duration) -> Vec<Bytes> {
     let wanted = (duration.as_secs_f64() / CHUNK_DURATION.as_secs_f64()).ceil().max(1.0) as usize;
     let len = body.len().div_ceil(wanted).clamp(CHUNK_LEN_MIN, MAX_CHUNK_LEN);
