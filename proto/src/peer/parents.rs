@@ -279,6 +279,8 @@ impl Peer {
     /// Recomputes our place among the seeds.
     pub(super) fn rank_seeds(&mut self, now: Time, out: &mut Vec<Output>) {
         let fallback: Vec<(PeerId, u32)>;
+        // Only a hint server's roster reaches others later than us; a newcomer that sees nobody yet is seed for a moment only.
+        let signed = self.roster.as_ref().is_some_and(|roster| !roster.is_empty());
         let roster = match &self.roster {
             Some(roster) if !roster.is_empty() => roster,
             // Without a roster every viewer draws from those it sees; in a small swarm they see the same.
@@ -295,10 +297,13 @@ impl Peer {
         for track in &mut self.tracks {
             for (s, substream) in track.substreams.iter_mut().enumerate() {
                 let rank = seeding::rank(roster, track.rendition, s as u8, self.id);
-                if substream.rank == Some(0) && rank != Some(0) && substream.seed_until <= now {
-                    substream.seed_until = now + HANDOVER;
-                }
-                let hands_over = substream.seed_until > now && rank != Some(0);
+                let was_seed = substream.rank == Some(0) && substream.seed_until == Time::ZERO;
+                let hands_over = rank != Some(0) && if was_seed { signed } else { substream.seed_until > now };
+                substream.seed_until = match (hands_over, was_seed) {
+                    (true, true) => now + HANDOVER,
+                    (true, false) => substream.seed_until,
+                    (false, _) => Time::ZERO,
+                };
                 substream.rank = if hands_over { Some(0) } else { rank };
             }
         }
