@@ -98,6 +98,7 @@ pub struct Driver {
     pub(super) unproven: Vec<Unproven>,
     pub(super) fetched_tx: mpsc::Sender<Fetched>,
     pub(super) origin_differs: bool,
+    pub(super) origin_fails: bool,
     /// Media played from the origin without the mesh, bytes; the machine knows nothing of it.
     pub(super) unsigned_bytes: u64,
     pub(super) overhead: Overhead,
@@ -172,6 +173,7 @@ impl Driver {
             unproven: Vec::new(),
             fetched_tx,
             origin_differs: false,
+            origin_fails: false,
             unsigned_bytes: 0,
             overhead,
             following: HashMap::new(),

@@ -151,8 +151,13 @@ impl Driver {
                 self.settle_chunk(&announcement, number, None, body, genuine);
             }
             Fetched::Ended { id, took, error } => {
-                if let Some(error) = &error {
-                    tracing::debug!(%error, "fetch from the origin failed");
+                match (&error, std::mem::replace(&mut self.origin_fails, error.is_some())) {
+                    (Some(error), false) => {
+                        tracing::warn!(%error, "can't fetch from the origin; trying again, and going on with what neighbours have");
+                    }
+                    (Some(error), true) => tracing::debug!(%error, "fetch from the origin failed again"),
+                    (None, true) => tracing::info!("the origin answers again"),
+                    (None, false) => {}
                 }
                 self.inputs.push_back(Input::OriginEnded { id, complete: error.is_none(), took });
             }
