@@ -23,7 +23,7 @@ pub enum OpenError {
     #[error("another starling uses {0}; stop it, or give this one a directory of its own with --data-dir")]
     InUse(PathBuf),
     /// It can't be made or written.
-    #[error("can't use {path} as data directory ({source}); give another with --data-dir")]
+    #[error("can't use {path} as data directory; give another with --data-dir")]
     Unusable {
         /// Which.
         path: PathBuf,
@@ -36,7 +36,7 @@ pub enum OpenError {
 #[derive(Debug, Error)]
 pub enum KeyError {
     /// The file can't be read or written.
-    #[error("can't use the key file {path}: {source}")]
+    #[error("can't use the key file {path}; free some space or mend its permissions, or give another --data-dir")]
     Io {
         /// Which.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum KeyError {
         source: io::Error,
     },
     /// The file holds something else.
-    #[error("{0} is not a Starling key; move it away, or give another with --key-file")]
+    #[error("{0} is not a Starling key; move it away to get a new one, or put back the right one")]
     NotAKey(PathBuf),
     /// Others can read it.
     #[error("others can read the key file {0}; take their permission away: chmod 600 {0}")]

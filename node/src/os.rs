@@ -30,7 +30,7 @@ pub fn termination() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     }
 }
 
-/// Creates a file only its owner can read; fails if it exists.
+/// Creates a file only its owner can read; fails if it exists. What can't be written whole is taken away again.
 ///
 /// # Errors
 /// What the file system reports.
@@ -43,8 +43,12 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
         options.mode(0o600);
     }
     let mut file: File = options.open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // Half a key would be taken for a damaged one at the next start.
+        let _ = std::fs::remove_file(path);
+    }
+    written
 }
 
 /// Whether anybody but the owner may read a file; always `false` where permissions don't tell.

@@ -111,13 +111,14 @@ function show(stats) {
   else put("lag", seconds(lag), stats.lag_seconds === null ? "" : `newest here: ${seconds(stats.lag_seconds)}`);
   put("startup", seconds(stats.startup_seconds));
   put("stalls", String(stats.stalls.count), stats.stalls.count ? `${seconds(stats.stalls.seconds)} in all` : "");
-  put("from-peers", bytes(stats.received.peers), stats.rejected_chunks ? `${stats.rejected_chunks} bad pieces refused` : "");
-  put("from-origin", bytes(stats.received.origin));
+  put("from-peers", bytes(stats.received.peers - stats.received.broadcaster), stats.rejected_chunks ? `${stats.rejected_chunks} bad pieces refused` : "");
+  put("from-origin", bytes(stats.received.origin + stats.received.broadcaster));
   put("sent", bytes(stats.sent.peers), stats.upload.limit_bps ? `at most ${rate(stats.upload.limit_bps)}` : "");
   showSwitch(stats.upload.enabled);
 }
 
-function showBadge({ received, neighbours, peer_share: share, upload }) {
+function showBadge({ received, neighbours, upload }) {
+  const share = (received.peers - received.broadcaster) / Math.max(1, received.peers + received.origin);
   if (!received.peers && !received.origin) return badge("Joining the stream…", "");
   const percent = `${Math.round(share * 100)} %`;
   const source = neighbours

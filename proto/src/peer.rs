@@ -133,10 +133,10 @@ impl Peer {
             }
             Input::UploadSet { enabled } => self.upload_set(now, enabled, out),
         }
+        self.keep_contact(now, out); // first: a new place among the seeds orphans substreams
         self.pull_ahead(now, out);
         self.repair(now, out);
         self.send_ready(now, out);
-        self.keep_contact(now, out);
     }
 
     /// When to call again with [`Input::Tick`] if nothing else happens.
@@ -326,6 +326,7 @@ impl Peer {
             }
             (Outcome::Chunk { header, .. }, Purpose::Get) => {
                 if header.number != Some(request.number) {
+                    self.unrepaired(now, &request, None);
                     self.ban(now, request.to, "answered with another chunk than was asked for", out);
                 }
             }
@@ -368,7 +369,9 @@ impl Peer {
         let s = self.tracks[t].substream_of(number);
         let Some((segment, index)) = self.tracks[t].window.find_mut(number) else { return };
         segment.asked.remove(index);
-        segment.at_origin.remove(index);
+        if genuine {
+            segment.at_origin.remove(index); // otherwise its fetch is still open: `origin_ended` closes it
+        }
         if !genuine {
             self.tracks[t].repair_at = now.mono;
             return;

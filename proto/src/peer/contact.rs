@@ -79,6 +79,7 @@ impl Peer {
         self.neighbours.disconnect(peer, now.mono, &mut self.rng);
         self.uploads.forget(peer);
         self.bereave(peer);
+        self.close_requests_to(now, peer);
     }
 
     /// What we say of ourselves; the shell adds addresses and agent.
@@ -333,7 +334,8 @@ impl Peer {
         let c = &self.contact;
         let hints = if c.asking_hints { Time::NEVER } else { c.hints_at };
         let windows = self.tracks.iter().filter(|t| t.from.is_none()).map(|t| t.window_at).min().unwrap_or(Time::NEVER);
-        let windows = if self.neighbours.iter().next().is_some() { windows } else { Time::NEVER };
+        let asks = self.config.role == Role::Viewer && self.neighbours.iter().any(|n| n.role.is_some());
+        let windows = if asks { windows } else { Time::NEVER };
         let dials = if self.config.role == Role::Viewer {
             self.neighbours.retry_at(self.config.neighbours_target)
         } else {

@@ -234,7 +234,7 @@ impl Neighbour {
         let wait = REFUSAL_BACKOFF * (1 << times.min(4));
         let until = now + wait + rng.jitter(wait);
         self.refusals.retain(|r| r.until > now);
-        self.refusals.push(Refusal { rendition, substream, until, times: times + 1 });
+        self.refusals.push(Refusal { rendition, substream, until, times: times.saturating_add(1) });
     }
 }
 

@@ -91,6 +91,7 @@ impl Peer {
             let substream = &mut self.tracks[t].substreams[usize::from(s)];
             substream.parent = Some(peer);
             substream.since = now.mono;
+            substream.look_at = now.mono + self.config.improve_interval + jitter;
             self.stats.parent_switches += u64::from(current.is_some());
         }
     }

@@ -121,7 +121,9 @@ impl Peer {
     /// A neighbour that probably has the chunk and was not asked for it yet: near, and with little open.
     fn holder(&mut self, now: Time, t: usize, number: ChunkNumber) -> Option<PeerId> {
         let track = &self.tracks[t];
-        let parent = track.substreams[usize::from(track.substream_of(number))].parent;
+        let substream = &track.substreams[usize::from(track.substream_of(number))];
+        // What pull-ahead has passed will not come by itself from the parent either.
+        let parent = substream.parent.filter(|_| substream.cursor <= number);
         let tried = |n: &Neighbour| track.tried.iter().any(|t| t.0 == number && t.1 == n.peer && t.2 > now);
         let old = track.window.find(number).is_some_and(|(segment, _)| now.since(segment.heard) >= HELD_AFTER);
         let holds = |n: &Neighbour| {
@@ -219,6 +221,17 @@ impl Peer {
             neighbour.strikes = neighbour.strikes.saturating_add(u8::from(failed));
         }
         self.reopen(now, request, if failed { RETRY_FAILED } else { RETRY_UNKNOWN });
+    }
+
+    /// A neighbour is gone: answers to what it was asked would confuse what is asked of others now.
+    pub(super) fn close_requests_to(&mut self, now: Now, peer: PeerId) {
+        let asked = |r: &InFlight| r.to == peer && matches!(r.purpose, Purpose::Next | Purpose::Get);
+        let gone: Vec<_> = self.requests.iter().filter(|(_, r)| asked(r)).map(|(id, _)| *id).collect();
+        for id in gone {
+            if let Some(request) = self.requests.close(id).filter(|r| r.purpose == Purpose::Get) {
+                self.reopen(now, &request, RETRY_FAILED);
+            }
+        }
     }
 
     fn reopen(&mut self, now: Now, request: &InFlight, retry: Duration) {

@@ -27,12 +27,12 @@ impl Peer {
         out: &mut Vec<Output>,
     ) {
         let of = (request.rendition, request.epoch);
-        if let Some(feedback) = &request.feedback {
+        if let Some(feedback) = request.feedback.as_ref().filter(|_| self.uploads.serves(from)) {
             self.uploads.sample(feedback);
         }
         let header = match self.track_index(request.rendition, request.epoch) {
             None => Some(ChunkHeader::without_chunk(ChunkStatus::Unknown)),
-            Some(_) if !self.config.upload => Some(refusal(Vec::new())),
+            Some(_) if !self.config.upload || self.neighbours.banned.contains(&from) => Some(refusal(Vec::new())),
             Some(t) => match request.kind {
                 Kind::Get => self.serve_now(now, t, from, id, request.number),
                 Kind::Next => self.serve_ahead(now, t, from, id, request.number, out),
@@ -82,7 +82,7 @@ impl Peer {
         let seed = self.roster.as_ref().is_some_and(|r| seeding::rank(r, rendition, s, from) == Some(0));
         match self.uploads.admit(child, self.limit(t), seed && self.config.role == Role::Source) {
             Admission::Granted => {}
-            Admission::Replaces(weaker) => self.dismiss(weaker, rendition, s, out),
+            Admission::Replaces(weaker) => self.dismiss(&weaker, out),
             Admission::Refused => {
                 let instead = self.uploads.children_of(rendition, s).filter(|p| *p != from).take(INSTEAD_MAX).collect();
                 return Some(refusal(instead));
@@ -90,6 +90,9 @@ impl Peer {
         }
         let count = self.tracks[t].count();
         if let Some(held) = self.tracks[t].window.first_held(number, count) {
+            if !self.uploads.has_room(from) {
+                return Some(refusal(Vec::new()));
+            }
             self.enqueue(t, from, id, held);
             return None;
         }
@@ -104,10 +107,11 @@ impl Peer {
     }
 
     /// A stronger child took the place: the weaker one is told at once, and where to go.
-    fn dismiss(&mut self, weaker: PeerId, rendition: RenditionId, s: u8, out: &mut Vec<Output>) {
+    fn dismiss(&mut self, weaker: &Child, out: &mut Vec<Output>) {
+        let (peer, rendition, s) = (weaker.peer, weaker.rendition, weaker.substream);
         let instead: Vec<PeerId> = self.uploads.children_of(rendition, s).take(INSTEAD_MAX).collect();
-        tracing::debug!(?weaker, substream = s, "child replaced by a stronger one");
-        for parked in self.uploads.unpark(|p| p.from == weaker && p.rendition == rendition && p.substream == s) {
+        tracing::debug!(weaker = ?peer, substream = s, "child replaced by a stronger one");
+        for parked in self.uploads.unpark(|p| p.from == peer && p.rendition == rendition && p.substream == s) {
             answer(&parked, refusal(instead.clone()), out);
         }
     }
@@ -231,6 +235,13 @@ impl Peer {
         if !enabled {
             for parked in self.uploads.unpark(|_| true) {
                 answer(&parked, refusal(Vec::new()), out);
+            }
+            for ready in self.uploads.clear_queue() {
+                out.push(Output::Answer {
+                    id: ready.id,
+                    header: refusal(Vec::new()),
+                    of: (ready.rendition, ready.epoch),
+                });
             }
         }
         self.contact.status_due(now.mono, std::time::Duration::ZERO);

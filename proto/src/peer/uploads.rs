@@ -55,11 +55,11 @@ pub(crate) struct Child {
 }
 
 /// What became of a request to be a child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Admission {
     Granted,
     /// Granted; this one has to go.
-    Replaces(PeerId),
+    Replaces(Child),
     Refused,
 }
 
@@ -67,6 +67,8 @@ pub(crate) enum Admission {
 const PARKED_MAX: usize = 256;
 /// Answers waiting at most.
 const QUEUE_MAX: usize = 256;
+/// Answers of pull-ahead waiting for one neighbour: it has one request open in each of at most 32 substreams.
+const QUEUE_PER_NEIGHBOUR_MAX: usize = 32;
 /// Backlog beyond which repairs are refused: the asker has better chances elsewhere.
 const BACKLOG_MAX: Duration = Duration::from_millis(1500);
 /// A child that did not ask for this long is none any more. Above `Config::park_timeout`.
@@ -122,7 +124,7 @@ impl Uploads {
                 c.peer != weakest.peer || c.rendition != weakest.rendition || c.substream != weakest.substream
             });
             self.children.push(child);
-            return Admission::Replaces(weakest.peer);
+            return Admission::Replaces(weakest);
         }
         Admission::Refused
     }
@@ -156,8 +158,20 @@ impl Uploads {
         self.queue.len() < QUEUE_MAX && busy + queued / rate_bps.max(1.0) < BACKLOG_MAX.as_secs_f64()
     }
 
+    /// Whether another answer to `peer` may wait.
+    pub(crate) fn has_room(&self, peer: PeerId) -> bool {
+        let theirs = self.queue.iter().filter(|r| r.to == peer).count();
+        self.queue.len() < QUEUE_MAX && theirs < QUEUE_PER_NEIGHBOUR_MAX
+    }
+
     pub(crate) fn enqueue(&mut self, ready: Ready) {
         self.queue.push(ready);
+    }
+
+    /// Takes out all answers that wait, and the children: nothing is passed on any more.
+    pub(crate) fn clear_queue(&mut self) -> Vec<Ready> {
+        self.children.clear();
+        std::mem::take(&mut self.queue)
     }
 
     /// Takes out the held requests for which `pick` says yes.

@@ -137,17 +137,16 @@ impl Window {
 
     /// The first chunk ≥ `from` of the same substream that is here.
     pub(crate) fn first_held(&self, from: ChunkNumber, substreams: u8) -> Option<ChunkNumber> {
-        let end = self.end()?;
-        let oldest = self.segments.front()?.announcement.first_chunk;
         let step = u64::from(substreams.max(1));
-        let mut number = align(from, oldest, step);
-        while number < end.0 {
-            if self.has(ChunkNumber(number)) {
-                return Some(ChunkNumber(number));
-            }
-            number += step;
-        }
-        None
+        // Segment by segment: numbers may have gaps as wide as the broadcaster likes.
+        self.segments.iter().filter(|s| s.announcement.end_chunk() > from).find_map(|segment| {
+            let first = align(from, segment.announcement.first_chunk, step);
+            let numbers = (first..segment.announcement.end_chunk().0).step_by(usize::from(substreams.max(1)));
+            let mut held = numbers
+                .map(ChunkNumber)
+                .filter(|n| segment.announcement.index_of(*n).is_some_and(|index| segment.have.contains(index)));
+            held.next()
+        })
     }
 
     /// The first chunk ≥ `from` of the same substream that is not here; may lie beyond what is announced.

@@ -1,0 +1,17 @@
+//! The peer machine through its public surface: small worlds in memory, a virtual clock, and hostile input.
+#![allow(clippy::unwrap_used)]
+
+#[path = "peer/contact.rs"]
+mod contact;
+#[path = "peer/hostile.rs"]
+mod hostile;
+#[path = "peer/rig.rs"]
+mod rig;
+#[path = "peer/serving.rs"]
+mod serving;
+#[path = "peer/supply.rs"]
+mod supply;
+#[path = "peer/swarm.rs"]
+mod swarm;
+#[path = "peer/whole.rs"]
+mod whole;

@@ -1,0 +1,253 @@
+//! Answering neighbours: pull-ahead, loops, limits.
+
+use std::time::Duration;
+
+use starling_proto::wire::{ChunkStatus, Kind};
+use starling_proto::{ChunkNumber, Config, Epoch, Input, Output, RequestId};
+
+use crate::rig::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn an_existing_chunk_is_answered_at_once_and_a_future_one_when_it_is_here() {
+    let mut rig = Rig::viewer(true);
+    rig.announce(0);
+    rig.hold(0);
+    let (now_id, out) = rig.ask(id(2), Kind::Next, 0);
+    assert_eq!(answered(&out, now_id), Some((ChunkStatus::Chunk, Some(0))));
+    rig.pass(SECOND);
+    let (later, out) = rig.ask(id(2), Kind::Next, 4);
+    assert_eq!(answered(&out, later), None);
+    assert_eq!(answered(&rig.hold(5), later), None, "another substream's chunk");
+    assert_eq!(answered(&rig.hold(4), later), Some((ChunkStatus::Chunk, Some(4))));
+}
+
+#[test]
+fn a_request_for_an_older_chunk_gets_the_first_one_held() {
+    let mut rig = Rig::viewer(true);
+    rig.announce(9);
+    rig.hold(9 * CHUNKS);
+    let (asked, out) = rig.ask(id(2), Kind::Next, 4);
+    assert_eq!(answered(&out, asked), Some((ChunkStatus::Chunk, Some(9 * CHUNKS))));
+}
+
+#[test]
+fn a_repair_is_answered_at_once_or_not_at_all() {
+    let mut rig = Rig::viewer(true);
+    rig.announce(0);
+    rig.hold(1);
+    let (held, out) = rig.ask(id(2), Kind::Get, 1);
+    assert_eq!(answered(&out, held), Some((ChunkStatus::Chunk, Some(1))));
+    for number in [0, 99, u64::MAX] {
+        let (missing, out) = rig.ask(id(2), Kind::Get, number);
+        assert_eq!(answered(&out, missing), Some((ChunkStatus::Unknown, None)));
+    }
+}
+
+#[test]
+fn an_ancestor_that_asks_is_told_of_the_loop() {
+    let mut rig = Rig::viewer(true);
+    let out = rig.meet(id(2), status(1, 0, 1_000_000));
+    let mut out = [out, rig.announce(0)].concat();
+    out.extend(plain(rig.pass(SECOND / 10)));
+    let (open, _, _, number) = requests(&out).into_iter().find(|r| r.1 == id(2) && r.2 == Kind::Next).unwrap();
+    // Somebody further up waits with us already.
+    let (waiting, out) = rig.ask(id(3), Kind::Next, number + u64::from(SUBSTREAMS));
+    assert_eq!(answered(&out, waiting), None);
+    let out = rig.respond(open, number, vec![id(2).tag(), id(3).tag()]);
+    assert_eq!(answered(&out, waiting), Some((ChunkStatus::Loop, None)), "it became our ancestor while it waited");
+    for ancestor in [id(2), id(3)] {
+        let (asked, out) = rig.ask(ancestor, Kind::Next, number + u64::from(SUBSTREAMS));
+        assert_eq!(answered(&out, asked), Some((ChunkStatus::Loop, None)));
+    }
+}
+
+#[test]
+fn what_is_cancelled_or_held_too_long_is_answered_empty() {
+    let mut rig = Rig::viewer(true);
+    rig.announce(0);
+    let (first, out) = rig.ask(id(2), Kind::Next, 0);
+    assert_eq!(answered(&out, first), None);
+    let cancel = |from, number| Input::Cancelled { from, rendition: RENDITION, number: ChunkNumber(number) };
+    assert_eq!(answered(&rig.feed(cancel(id(3), 0)), first), None, "another's cancel");
+    assert_eq!(answered(&rig.feed(cancel(id(2), 0)), first), Some((ChunkStatus::Empty, None)));
+    let (second, _) = rig.ask(id(2), Kind::Next, u64::MAX);
+    let timeout = viewer().park_timeout;
+    assert_eq!(answered(&plain(rig.pass(timeout - SECOND / 10)), second), None);
+    assert_eq!(answered(&plain(rig.pass(SECOND / 5)), second), Some((ChunkStatus::Empty, None)));
+}
+
+#[test]
+fn a_new_epoch_answers_what_was_held_and_forgets_the_old_numbers() {
+    let mut rig = Rig::viewer(true);
+    rig.announce(0);
+    rig.hold(0);
+    let (held, _) = rig.ask(id(2), Kind::Next, 1);
+    let out = rig.feed(Input::CatalogueHeld { catalogue: catalogue(Epoch(2), true) });
+    assert_eq!(answered(&out, held), Some((ChunkStatus::Empty, None)));
+    let (old, out) = rig.ask(id(2), Kind::Get, 0);
+    assert_eq!(answered(&out, old), Some((ChunkStatus::Unknown, None)));
+    let out = rig.feed(Input::CatalogueHeld { catalogue: catalogue(Epoch(1), true) });
+    assert!(out.iter().all(|o| !matches!(o, Output::Subscribe { .. })), "an older catalogue changes nothing");
+    let fresh = RequestId(1000);
+    let out = rig.feed(Input::Requested { from: id(2), id: fresh, request: request(Kind::Get, Epoch(2), 0) });
+    assert_eq!(answered(&out, fresh), Some((ChunkStatus::Unknown, None)));
+    rig.feed(Input::Announced { announcement: announcement(Epoch(2), 0, rig.now) });
+    let checked =
+        Input::Checked { rendition: RENDITION, epoch: Epoch(2), number: ChunkNumber(0), from: None, genuine: true };
+    rig.feed(checked);
+    let fresh = RequestId(1001);
+    let out = rig.feed(Input::Requested { from: id(2), id: fresh, request: request(Kind::Get, Epoch(2), 0) });
+    assert_eq!(answered(&out, fresh), Some((ChunkStatus::Chunk, Some(0))));
+}
+
+#[test]
+fn uploads_keep_to_the_limit() {
+    let limit = 2_000_000;
+    let mut rig = Rig::new(Config { upload_limit_bps: Some(limit), ..viewer() });
+    rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
+    rig.feed(Input::Followed { rendition: RENDITION });
+    let mut sent = Vec::new();
+    for round in 0..20 {
+        rig.announce(round);
+        for number in round * CHUNKS..(round + 1) * CHUNKS {
+            let at = rig.now;
+            sent.extend(rig.hold(number).into_iter().map(|o| (at, o)));
+            for asker in 2..8 {
+                let (_, out) = rig.ask(id(asker), Kind::Get, number);
+                let (_, more) = rig.ask(id(asker), Kind::Next, number);
+                sent.extend(out.into_iter().chain(more).map(|o| (at, o)));
+            }
+        }
+        sent.extend(rig.pass(2 * SECOND));
+    }
+    let chunk = |o: &Output| matches!(o, Output::Answer { header, .. } if header.status == ChunkStatus::Chunk);
+    let times: Vec<u64> = sent.iter().filter(|(_, o)| chunk(o)).map(|(at, _)| at.0).collect();
+    assert!(times.len() > 100, "only {} chunks sent", times.len());
+    for (i, from) in times.iter().enumerate() {
+        for (j, to) in times.iter().enumerate().skip(i) {
+            let bits = (j - i + 1) as f64 * f64::from(LEN) * 8.0;
+            let allowed = (to - from) as f64 / 1e6 * limit as f64 + f64::from(LEN) * 8.0;
+            assert!(bits <= allowed * 1.001, "{bits} bits between {from} and {to}, allowed {allowed}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_served_with_upload_off() {
+    let mut rig = Rig::viewer(true);
+    rig.announce(0);
+    for number in 0..CHUNKS {
+        rig.hold(number);
+    }
+    let (waiting, _) = rig.ask(id(2), Kind::Next, CHUNKS);
+    let queued: Vec<_> = (0..CHUNKS).map(|n| rig.ask(id(2), Kind::Get, n)).collect();
+    let unanswered: Vec<_> = queued.iter().filter(|(id, out)| answered(out, *id).is_none()).map(|q| q.0).collect();
+    assert!(unanswered.len() > 3);
+    let mut out = rig.feed(Input::UploadSet { enabled: false });
+    for number in 0..CHUNKS {
+        for kind in [Kind::Next, Kind::Get] {
+            let (refused, out) = rig.ask(id(3), kind, number);
+            assert_eq!(answered(&out, refused), Some((ChunkStatus::Refused, None)));
+        }
+    }
+    out.extend(plain(rig.pass(5 * SECOND)));
+    for id in unanswered.into_iter().chain([waiting]) {
+        assert_eq!(answered(&out, id), Some((ChunkStatus::Refused, None)), "queued or held when upload went off");
+    }
+    rig.feed(Input::UploadSet { enabled: true });
+    let (again, out) = rig.ask(id(3), Kind::Get, 0);
+    assert_eq!(answered(&out, again), Some((ChunkStatus::Chunk, Some(0))), "served again at once");
+}
+
+#[test]
+fn there_are_never_more_children_than_slots() {
+    let mut rig = Rig::new(Config { upload_limit_bps: Some(1_000_000), ..viewer() });
+    rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
+    rig.feed(Input::Followed { rendition: RENDITION });
+    rig.announce(0);
+    // A quarter of 1.28 Mbit/s each: three fit into 1 Mbit/s.
+    let mut refused = 0;
+    for asker in 2..40 {
+        let (asked, out) = rig.ask(id(asker), Kind::Next, u64::from(asker));
+        refused += usize::from(answered(&out, asked).is_some_and(|a| a.0 == ChunkStatus::Refused));
+        assert!(rig.peer.child_count() <= 3);
+    }
+    assert_eq!((rig.peer.child_count(), refused), (3, 35));
+}
+
+#[test]
+fn a_stronger_child_displaces_a_weaker_after_its_tenure_and_only_there() {
+    let mut rig = Rig::new(Config { upload_limit_bps: Some(700_000), ..viewer() });
+    rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
+    rig.feed(Input::Followed { rendition: RENDITION });
+    rig.announce(0);
+    rig.meet(id(2), status(3, 0, 1_000_000));
+    rig.meet(id(3), status(3, 0, 9_000_000));
+    let (weak, _) = rig.ask(id(2), Kind::Next, 100);
+    let (other, _) = rig.ask(id(4), Kind::Next, 101);
+    let (early, out) = rig.ask(id(3), Kind::Next, 101);
+    assert_eq!(answered(&out, early), Some((ChunkStatus::Refused, None)), "two slots are taken");
+    // Empty and asked again, as children do.
+    let mut out = plain(rig.pass(viewer().park_timeout + SECOND / 10));
+    assert_eq!(answered(&out, weak), Some((ChunkStatus::Empty, None)));
+    assert_eq!(answered(&out, other), Some((ChunkStatus::Empty, None)));
+    rig.feed(Input::StatusTold { peer: id(2), status: status(3, 0, 1_000_000) });
+    let (weak, _) = rig.ask(id(2), Kind::Next, 100);
+    let (_, _) = rig.ask(id(4), Kind::Next, 101);
+    // Peer 4 never said what it uploads, so it is the weakest, in another substream than the newcomer asks for.
+    let (strong, more) = rig.ask(id(3), Kind::Next, 102);
+    out = more;
+    assert_eq!(answered(&out, strong), None, "taken on");
+    assert_eq!(answered(&out, weak), None, "not the weakest");
+    let refused: Vec<_> = out
+        .iter()
+        .filter(|o| matches!(o, Output::Answer { header, .. } if header.status == ChunkStatus::Refused))
+        .collect();
+    assert_eq!(refused.len(), 1, "the displaced child is told at once");
+    assert_eq!(rig.peer.child_count(), 2);
+}
+
+#[test]
+fn the_source_gives_each_substream_to_so_many_children() {
+    for copies in 1..4 {
+        let config = Config { source_copies: copies, ..Config::source(STREAM, id(1)) };
+        let mut rig = Rig::new(config);
+        rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
+        rig.feed(Input::Produced { announcement: announcement(EPOCH, 0, rig.now) });
+        let mut held = vec![0; usize::from(SUBSTREAMS)];
+        for asker in 2..12 {
+            for s in 0..u64::from(SUBSTREAMS) {
+                let (asked, out) = rig.ask(id(asker), Kind::Next, CHUNKS + s);
+                match answers(&out, asked).first() {
+                    None => held[s as usize] += 1,
+                    Some(header) => {
+                        assert_eq!(header.status, ChunkStatus::Refused);
+                        assert!(!header.instead.is_empty(), "a refusal says who has it");
+                    }
+                }
+            }
+        }
+        assert_eq!(held, vec![copies; usize::from(SUBSTREAMS)]);
+        let out = rig.feed(Input::Produced { announcement: announcement(EPOCH, 1, rig.now) });
+        let out = [out, plain(rig.pass(SECOND))].concat();
+        let chunks =
+            out.iter().filter(|o| matches!(o, Output::Answer { header, .. } if header.status == ChunkStatus::Chunk));
+        assert_eq!(chunks.count(), copies * usize::from(SUBSTREAMS));
+    }
+}
+
+#[test]
+fn one_child_cannot_pile_up_answers_without_bound() {
+    let mut rig = Rig::new(Config { upload_limit_bps: Some(400_000), ..viewer() });
+    rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
+    rig.feed(Input::Followed { rendition: RENDITION });
+    rig.announce(0);
+    rig.hold(0);
+    let open = (0..5000).filter(|_| {
+        let (asked, out) = rig.ask(id(2), Kind::Next, 0);
+        answered(&out, asked).is_none()
+    });
+    assert!(open.count() <= 600, "requests held and queued have a bound");
+}

@@ -1,0 +1,186 @@
+//! Getting chunks: pull-ahead, repair, origin.
+
+use std::time::Duration;
+
+use starling_proto::wire::{ChunkHeader, ChunkStatus, Kind};
+use starling_proto::{ChunkNumber, Input, Outcome, Output};
+
+use crate::rig::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A viewer with two neighbours that hold segment 0, which is announced just now; and what it asked so far.
+fn with_two_neighbours() -> (Rig, Vec<Output>) {
+    let mut rig = Rig::viewer(true);
+    rig.meet(id(2), status(1, 7, 1_000_000));
+    rig.meet(id(3), status(2, 7, 1_000_000));
+    let mut out = rig.announce(0);
+    out.extend(plain(rig.pass(SECOND / 10)));
+    (rig, out)
+}
+
+#[test]
+fn one_pull_ahead_request_is_open_in_each_substream() {
+    let (_, out) = with_two_neighbours();
+    let mut next: Vec<_> = requests(&out).into_iter().map(|r| (r.3, r.2)).collect();
+    next.sort_by_key(|r| r.0);
+    assert_eq!(next, (0..4).map(|n| (n, Kind::Next)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_forger_is_banned_and_its_chunk_obtained_elsewhere() {
+    let (mut rig, out) = with_two_neighbours();
+    let (open, parent, _, number) = requests(&out)[0];
+    rig.respond(open, number, vec![parent.tag()]);
+    let mut out = rig.check(number, Some(parent), false);
+    assert!(out.iter().any(|o| matches!(o, Output::Ban { peer, .. } if *peer == parent)));
+    assert!(rig.peer.parents().iter().all(|p| *p != Some(parent)));
+    out.extend(plain(rig.pass(SECOND / 2)));
+    assert!(requests(&out).iter().any(|r| r.3 == number && r.1 != parent), "asked of the other");
+    assert!(requests(&out).iter().all(|r| r.1 != parent));
+    let back = rig.feed(Input::Connected { peer: parent });
+    assert!(back.iter().any(|o| matches!(o, Output::Ban { .. })));
+}
+
+#[test]
+fn a_late_chunk_is_asked_of_another_neighbour_then_of_the_origin_once() {
+    let (mut rig, out) = with_two_neighbours();
+    let parents = rig.peer.parents();
+    let mut timed: Vec<_> = out.into_iter().map(|o| (rig.now, o)).collect();
+    let heard = rig.now;
+    timed.extend(rig.pass(10 * SECOND));
+    let all: Vec<_> = timed.iter().map(|(_, o)| o.clone()).collect();
+    for number in 0..CHUNKS {
+        let parent = parents[number as usize % usize::from(SUBSTREAMS)];
+        let got = |o: &Output| {
+            matches!(o, Output::Request { request, to, .. }
+            if request.kind == Kind::Get && request.number.0 == number && Some(*to) != parent)
+        };
+        let fetched =
+            |o: &Output| matches!(o, Output::FetchOrigin { first, end, .. } if (first.0..end.0).contains(&number));
+        let repair = timed.iter().find(|(_, o)| got(o)).map(|t| t.0);
+        let origin: Vec<_> = timed.iter().filter(|(_, o)| fetched(o)).map(|t| t.0).collect();
+        assert_eq!(origin.len(), 1, "the origin is asked once while it has not answered");
+        if let Some(repair) = repair {
+            assert!(repair < origin[0], "neighbours come first");
+        }
+        let after = origin[0].since(heard);
+        assert!(after > SECOND / 2 && after < 3 * SECOND, "near the deadline of 3 s, not {after:?}");
+    }
+    assert!(requests(&all).iter().any(|r| r.2 == Kind::Get));
+}
+
+#[test]
+fn a_bad_chunk_from_a_neighbour_does_not_repeat_the_fetch_from_the_origin() {
+    let (mut rig, out) = with_two_neighbours();
+    let (open, parent, _, number) = requests(&out)[0];
+    let out = plain(rig.pass(4 * SECOND));
+    let at_origin = |out: &[Output]| fetches(out).iter().filter(|f| (f.1..f.2).contains(&number)).count();
+    assert_eq!(at_origin(&out), 1);
+    let mut out = rig.respond(open, number, vec![parent.tag()]);
+    out.extend(rig.check(number, Some(parent), false));
+    out.extend(plain(rig.pass(SECOND)));
+    assert_eq!(at_origin(&out), 0, "the first fetch is still open");
+}
+
+#[test]
+fn bad_bytes_from_the_origin_are_not_fetched_again_at_once() {
+    let mut rig = Rig::viewer(true);
+    rig.announce(0);
+    let out = plain(rig.pass(4 * SECOND));
+    let (fetch, first, end) = fetches(&out)[0];
+    let mut again = Vec::new();
+    for number in first..end {
+        again.extend(rig.check(number, None, false));
+    }
+    assert!(fetches(&again).is_empty(), "the fetch has not ended");
+    let ended = rig.feed(Input::OriginEnded { id: fetch, complete: false, took: SECOND / 10 });
+    assert!(fetches(&ended).is_empty());
+    let later = plain(rig.pass(SECOND));
+    assert!(!fetches(&later).is_empty(), "tried again a little later");
+}
+
+#[test]
+fn a_repair_answered_with_another_chunk_leaves_no_hole() {
+    let (mut rig, out) = with_two_neighbours();
+    let mut all = out;
+    let (repair, liar, _, number) = loop {
+        let more = plain(rig.pass(SECOND / 10));
+        all.extend(more.clone());
+        if let Some(get) = requests(&more).into_iter().find(|r| r.2 == Kind::Get) {
+            break get;
+        }
+    };
+    let out = rig.respond(repair, number + 1, vec![liar.tag()]);
+    assert!(out.iter().any(|o| matches!(o, Output::Ban { peer, .. } if *peer == liar)));
+    let out = [out, plain(rig.pass(5 * SECOND))].concat();
+    let asked =
+        requests(&out).iter().any(|r| r.3 == number) || fetches(&out).iter().any(|f| (f.1..f.2).contains(&number));
+    assert!(asked, "chunk {number} was given up");
+}
+
+#[test]
+fn an_answer_of_a_neighbour_gone_does_not_double_the_requests() {
+    let (mut rig, out) = with_two_neighbours();
+    let (open, parent, _, number) = requests(&out)[0];
+    let other = if parent == id(2) { id(3) } else { id(2) };
+    rig.feed(Input::Disconnected { peer: parent });
+    rig.pass(SECOND / 5);
+    assert!(rig.peer.parents().contains(&Some(other)));
+    let mut out = rig.respond(open, number, vec![parent.tag()]);
+    out.extend(rig.check(number, Some(parent), true));
+    out.extend(plain(rig.pass(SECOND / 10)));
+    let s = number % u64::from(SUBSTREAMS);
+    let again: Vec<_> =
+        requests(&out).into_iter().filter(|r| r.2 == Kind::Next && r.3 % u64::from(SUBSTREAMS) == s).collect();
+    assert!(again.is_empty(), "one is open with the new parent already: {again:?}");
+}
+
+#[test]
+fn a_refusal_leads_to_whom_it_names() {
+    let mut rig = Rig::viewer(true);
+    let mut out = rig.meet(SOURCE, status(0, 0, 0));
+    rig.meet(id(2), status(255, 7, 1_000_000));
+    out.extend(rig.announce(0));
+    out.extend(plain(rig.pass(SECOND / 10)));
+    let (open, to, _, number) = requests(&out)[0];
+    assert_eq!(to, SOURCE);
+    let header = ChunkHeader { instead: vec![id(9), id(2)], ..ChunkHeader::without_chunk(ChunkStatus::Refused) };
+    let out = rig.feed(Input::Responded { id: open, outcome: Outcome::Without(header) });
+    assert!(requests(&out).iter().any(|r| r.1 == id(2) && r.3 == number));
+}
+
+#[test]
+fn in_a_stream_the_broadcaster_does_not_serve_the_seed_fetches_at_once_and_others_wait() {
+    let mut seed = Rig::viewer(false);
+    let at_once = fetches(&seed.announce(0));
+    assert_eq!(at_once.iter().map(|f| f.2 - f.1).sum::<u64>(), CHUNKS, "alone, it is the seed of everything");
+
+    let mut other = Rig::viewer(false);
+    other.meet(id(2), status(0, 0, 4_000_000_000_000));
+    // Seeds are drawn anew every two seconds; those who were hand over within twelve.
+    other.pass(20 * SECOND);
+    assert!(fetches(&other.announce(1)).is_empty(), "the strong neighbour is the seed");
+    let early = plain(other.pass(SECOND / 5));
+    assert!(fetches(&early).is_empty());
+    assert!(!fetches(&plain(other.pass(5 * SECOND))).is_empty(), "but nobody waits for ever");
+}
+
+#[test]
+fn chunks_that_outrun_their_statement_are_not_asked_again() {
+    let (mut rig, mut out) = with_two_neighbours();
+    for number in 0..CHUNKS {
+        out.extend(rig.check(number, Some(id(2)), true));
+    }
+    let (request, parent, _, number) = requests(&out)[0];
+    let ahead = 3 * CHUNKS + number % u64::from(SUBSTREAMS);
+    let out = rig.respond(request, ahead, vec![parent.tag()]);
+    assert!(out.iter().all(|o| !matches!(o, Output::Ban { .. })));
+    let mut out = rig.announce(3);
+    out.extend(plain(rig.pass(SECOND)));
+    assert!(requests(&out).iter().all(|r| r.3 != ahead));
+    let dropped = Input::Dropped { rendition: RENDITION, epoch: EPOCH, number: ChunkNumber(ahead) };
+    let mut out = rig.feed(dropped);
+    out.extend(plain(rig.pass(5 * SECOND)));
+    assert!(requests(&out).iter().any(|r| r.3 == ahead) || fetches(&out).iter().any(|f| (f.1..f.2).contains(&ahead)));
+}
