@@ -30,7 +30,7 @@ pub(crate) struct Encoder {
 const STARTED: usize = 6;
 
 /// Each lasts this long, seconds.
-pub(crate) const SEGMENT_SECONDS: usize = 1;
+const SEGMENT_SECONDS: usize = 1;
 
 impl Encoder {
     /// Encodes in real time into `directory`, as `live.m3u8`; some segments are there already. None is ever deleted.
