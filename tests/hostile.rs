@@ -142,6 +142,11 @@ impl Origin {
         let mut count = 0;
         for entry in std::fs::read_dir(dump).unwrap() {
             let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            // Init sections are in the signed catalogue; the player ended while it wrote what has another ending.
+            if name.starts_with("init-") || !name.ends_with(".bin") {
+                continue;
+            }
             let digest = blake3::hash(&std::fs::read(&path).unwrap());
             until("the origin lists what was played", || async { self.0.lock().unwrap().contains(&digest) }).await;
             count += 1;
