@@ -13,7 +13,9 @@ use starling_proto::{RenditionId, WallTime};
 pub enum Ingested {
     /// The stream's shape; sent before the first segment and again when it changes.
     Shape(Shape),
-    /// A finished segment.
+    /// A finished part of a segment that still grows, in order; only from a source with [`Track::part_target`].
+    Part(Box<Part>),
+    /// A finished segment. After parts: its body is theirs joined, or begins with it.
     Segment(Box<Segment>),
     /// The source said EXT-X-ENDLIST.
     Ended,
@@ -48,6 +50,37 @@ pub struct Track {
     pub uri: String,
     /// File name ending of its segments, without dot.
     pub extension: String,
+    /// PART-TARGET (EXT-X-PART-INF) of a low-latency source: no part is longer.
+    pub part_target: Option<Duration>,
+}
+
+/// One finished part (EXT-X-PART) of a segment: one or more whole CMAF chunks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Of which rendition.
+    pub rendition: RenditionId,
+    /// Media sequence number, at the source, of the segment it belongs to.
+    pub number: u64,
+    /// Its place in the segment, from 0, without gaps.
+    pub index: u32,
+    /// Its bytes.
+    pub body: Bytes,
+    /// When its first frame was captured.
+    pub start: WallTime,
+    /// How long it plays.
+    pub duration: Duration,
+    /// INDEPENDENT=YES: decoding can begin with it.
+    pub independent: bool,
+    /// As in [`Segment`], the same for all parts of a segment.
+    pub discontinuity: bool,
+    /// As in [`Segment`].
+    pub init: Option<Bytes>,
+    /// As in [`Segment`], as far as known when the first part came; the same for all parts of a segment.
+    pub tags: Vec<String>,
+    /// Where the source has the part: as [`Segment::uri`].
+    pub uri: String,
+    /// Offset within that resource.
+    pub offset: u64,
 }
 
 /// One finished segment.

@@ -94,6 +94,7 @@ impl Publisher {
                 self.shape = Some(shape);
                 Ok(vec![self.catalogue()?])
             }
+            Ingested::Part(_) => Err(PublishError::Unsound("parts, which are not carried yet")),
             Ingested::Segment(segment) => self.segment(*segment),
             Ingested::Ended => {
                 self.ended = true;

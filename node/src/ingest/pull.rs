@@ -318,6 +318,7 @@ fn track(id: RenditionId, entry: &Entry, playlist: &MediaPlaylist) -> Track {
         tags,
         uri: entry.uri.clone(),
         extension: playlist.extension(),
+        part_target: None,
     }
 }
 

@@ -149,6 +149,7 @@ fn lanes(options: &Options) -> Result<Vec<Lane>, ConfigError> {
             tags: vec!["#EXT-X-INDEPENDENT-SEGMENTS".to_owned()],
             uri: format!("{index}/index.m3u8"),
             extension: "m4s".to_owned(),
+            part_target: None,
         };
         Ok(Lane { init: encoder.init_section(), encoder, track })
     };

@@ -55,14 +55,16 @@ impl Pulled {
     async fn shape(&mut self) -> Shape {
         match self.next().await {
             Ingested::Shape(shape) => shape,
-            Ingested::Segment(_) | Ingested::Ended => panic!("wanted a shape"),
+            Ingested::Part(_) | Ingested::Segment(_) | Ingested::Ended => panic!("wanted a shape"),
         }
     }
 
     async fn segment(&mut self) -> Segment {
         match self.next().await {
             Ingested::Segment(segment) => *segment,
-            other @ (Ingested::Shape(_) | Ingested::Ended) => panic!("wanted a segment, got {other:?}"),
+            other @ (Ingested::Shape(_) | Ingested::Part(_) | Ingested::Ended) => {
+                panic!("wanted a segment, got {other:?}")
+            }
         }
     }
 

@@ -41,6 +41,7 @@ async fn everything(mut pulled: Pulled) -> (Shape, BTreeMap<u16, Vec<Segment>>) 
         match pulled.next().await {
             Ingested::Shape(said) => shape = Some(said),
             Ingested::Segment(segment) => segments.entry(segment.rendition.0).or_default().push(*segment),
+            Ingested::Part(part) => panic!("no part was to come: {part:?}"),
             Ingested::Ended => break,
         }
     }
