@@ -273,6 +273,13 @@ fn the_wire_is_as_it_was() {
         "ae 0101 0200 0307 041838 05 82 1908 00 02 06 5820 000102030405060708090a0b0c0d0e0f 000102030405060708090a0b0c0d0e0f
          07 1b 00065bfeda25e000 08 1a001e8480 09 f5 0a 03 0b 81 68 2345585454455354 0c 65 37 2e6d3473 0d 00 0e 1b 00065bfeda25e001",
     );
+    let source = Some(PartSource { uri: "7.1.m4s".into(), offset: 9 });
+    let part = |source| Part { chunks: 1, duration_us: 1_000_000, independent: source == None, source };
+    let growing = Announcement { parts: vec![part(None), part(source)], growing: true, ..announcement() };
+    let tail: String =
+        growing.encode().iter().skip(announcement().encode().len()).map(|b| format!("{b:02x}")).collect();
+    assert_eq!(tail, "0f82a30101021a000f424003f5a30101021a000f424004a20167372e312e6d34730209".to_owned() + "10f5");
+    assert_eq!(Announcement::parse(&growing.encode()).as_ref(), Ok(&growing));
     let signed_bytes = Signed::signed_bytes::<Announcement>(&StreamId([0x22; 32]), b"payload");
     assert_eq!(signed_bytes, [b"starling/1/announcement\0", [0x22; 32].as_slice(), b"payload"].concat());
     assert_eq!((Catalogue::DOMAIN, Roster::DOMAIN), ("catalogue", "roster"));
@@ -294,6 +301,8 @@ fn announcement() -> Announcement {
         uri: "7.m4s".into(),
         offset: 0,
         announced: WallTime(1_790_000_000_000_001),
+        parts: Vec::new(),
+        growing: false,
     }
 }
 

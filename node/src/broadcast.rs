@@ -174,8 +174,14 @@ async fn ingest(
         match input {
             Input::Test => {
                 let segment = Duration::try_from_secs_f64(args.segment_seconds).unwrap_or_default();
-                let options =
-                    test_picture::Options { title: args.name.clone(), bitrates_bps: args.bitrate.clone(), segment };
+                let part = (args.part_seconds != 0.0)
+                    .then(|| Duration::try_from_secs_f64(args.part_seconds).unwrap_or_default());
+                let options = test_picture::Options {
+                    title: args.name.clone(),
+                    bitrates_bps: args.bitrate.clone(),
+                    segment,
+                    part,
+                };
                 test_picture::run(options, events_tx).await.map_err(anyhow::Error::from)
             }
             Input::Pull(url) => pull::run(url, events_tx, std::future::pending()).await.map_err(anyhow::Error::from),

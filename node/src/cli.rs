@@ -81,6 +81,10 @@ pub struct BroadcastArgs {
     #[arg(long, env = "STARLING_SEGMENT_SECONDS", default_value_t = 2.0)]
     pub segment_seconds: f64,
 
+    /// Low latency: announce the test picture in parts of this length, such as 0.2 seconds; 0 for whole segments only
+    #[arg(long, env = "STARLING_PART_SECONDS", default_value_t = 0.0)]
+    pub part_seconds: f64,
+
     /// The stream's key; made if missing. Keep it: who has it is the broadcaster, and links hold its public half
     #[arg(long, value_name = "FILE", env = "STARLING_KEY_FILE")]
     pub key_file: Option<PathBuf>,

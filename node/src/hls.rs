@@ -6,8 +6,10 @@
 
 pub mod body;
 pub mod connection;
+pub mod directives;
 mod keys;
 pub mod name;
+pub mod parts;
 pub mod playlist;
 pub mod range;
 pub mod reply;

@@ -35,7 +35,7 @@ pub struct Listed {
     pub discontinuity: bool,
     /// EXT-X-DISCONTINUITY-SEQUENCE a playlist beginning with this segment must carry.
     pub discontinuity_sequence: u64,
-    /// Whether all its chunks are here.
+    /// Whether it grows no more and all its chunks are here.
     pub complete: bool,
 }
 
@@ -177,11 +177,13 @@ impl Media {
         held.tracks.get(&rendition)?.find(epoch, number).map(|segment| segment.announcement.clone())
     }
 
-    /// The signed statement of the segment that begins with `number`; empty if there is none to hand on.
-    pub fn statement_beginning(&self, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) -> Bytes {
+    /// The signed statement that travels with chunk `number`: that of its segment, with every chunk of a segment that has
+    /// parts, for those are not announced otherwise while it grows; else with the first. Empty if there is none to hand on.
+    pub fn statement_with(&self, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) -> Bytes {
         let held = self.held();
         let segment = held.tracks.get(&rendition).and_then(|track| track.find(epoch, number));
-        segment.filter(|s| s.announcement.first_chunk == number).map(|s| s.signed.clone()).unwrap_or_default()
+        let travels = |s: &&Segment| s.announcement.first_chunk == number || !s.announcement.parts.is_empty();
+        segment.filter(travels).map(|s| s.signed.clone()).unwrap_or_default()
     }
 
     /// The signed statements of a rendition's newest segments, oldest first, at most `count`.
@@ -229,6 +231,10 @@ impl Held {
         let track = self.tracks.entry(announcement.rendition).or_default();
         let known = track.segments.iter_mut().find(|s| s.is(&announcement));
         if let Some(known) = known {
+            if announcement.continues(&known.announcement) {
+                known.grow(announcement, signed);
+                return true;
+            }
             if known.signed.is_empty() && !signed.is_empty() && known.announcement.hashes == announcement.hashes {
                 known.signed = signed;
                 known.announcement = announcement;
@@ -374,8 +380,14 @@ impl Segment {
         self.announcement.discontinuity || epoch.is_some_and(|epoch| epoch != self.named.0)
     }
 
+    fn grow(&mut self, announcement: Arc<Announcement>, signed: Bytes) {
+        self.chunks.resize(announcement.lengths.len(), None);
+        self.announcement = announcement;
+        self.signed = signed;
+    }
+
     fn is_complete(&self) -> bool {
-        self.chunks.iter().all(Option::is_some)
+        !self.announcement.growing && self.chunks.iter().all(Option::is_some)
     }
 
     fn held_bytes(&self) -> usize {

@@ -57,8 +57,8 @@ pub struct Place<'a> {
     pub segment: &'a str,
     /// Where the segment begins within that resource, bytes.
     pub offset: u64,
-    /// Length of the segment, bytes.
-    pub len: u64,
+    /// Length of the segment, bytes; `None` while it grows.
+    pub len: Option<u64>,
 }
 
 /// A whole resource.
@@ -159,10 +159,10 @@ impl Origin {
         let url = self.resolve(place)?;
         let start = place.offset.saturating_add(range.start);
         let wanted = start..place.offset.saturating_add(range.end);
-        let is_all = start == 0 && range.end == place.len;
+        let is_all = start == 0 && Some(range.end) == place.len;
         let _slot = self.slots.acquire().await;
         let mut response = self.request(url.clone(), (!is_all).then_some(&wanted)).await?;
-        if is_all && response.content_length().is_some_and(|len| len > place.len) {
+        if is_all && response.content_length() > place.len {
             // The first of several segments in one file (EXT-X-BYTERANGE) can't be told from a file of its own.
             response = self.request(url, Some(&wanted)).await?;
         }
@@ -199,7 +199,7 @@ impl<'a> Place<'a> {
             playlist: &rendition.origin,
             segment: &announcement.uri,
             offset: announcement.offset,
-            len: announcement.byte_len(),
+            len: (!announcement.growing).then(|| announcement.byte_len()),
         }
     }
 }

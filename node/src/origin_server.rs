@@ -4,13 +4,14 @@
 //! Unlike the viewer's gateway it lists complete segments only, and its answers may be cached.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::routing::get;
@@ -21,14 +22,19 @@ use starling_proto::wire::Announcement;
 use starling_proto::{Epoch, RenditionId, SegmentNumber};
 use tokio::net::TcpListener;
 
+use crate::hls::directives::Directives;
 use crate::hls::name::{self, Named, content_type};
+use crate::hls::playlist::{Form, Report};
 use crate::hls::reply::{self, Keep, Kind, failure};
 use crate::hls::window::{self, Rules};
-use crate::hls::{Metrics, body, connection, playlist};
+use crate::hls::{Metrics, body, connection, parts, playlist};
 use crate::media::Media;
 
 /// Connections at once; a guess. Who needs more puts a CDN in front.
 const CONNECTIONS_MAX: usize = 1024;
+
+/// How long an answer is held for a player that waits for something new; then 503. Players give up after 10 s or more.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// The server before it runs.
 #[derive(Clone)]
@@ -98,10 +104,15 @@ impl Served {
     }
 }
 
-async fn stream(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+async fn stream(
+    State(shared): State<Arc<Shared>>,
+    Query(directives): Query<Directives>,
+    headers: HeaderMap,
+) -> Response {
     let Some(catalogue) = shared.media.catalogue() else { return not_begun() };
     if let Some(rendition) = playlist::direct(&catalogue) {
-        return media_playlist(&shared, &headers, rendition.id, &format!("{}/", rendition.id));
+        let prefix = format!("{}/", rendition.id);
+        return media_playlist(&shared, &headers, rendition.id, &prefix, &directives).await;
     }
     shared.served.playlist_requests.inc();
     let text = catalogue.multivariant.clone().unwrap_or_default();
@@ -111,15 +122,28 @@ async fn stream(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respon
 async fn file(
     State(shared): State<Arc<Shared>>,
     Path((rendition, file)): Path<(String, String)>,
+    Query(directives): Query<Directives>,
     headers: HeaderMap,
 ) -> Response {
     let Ok(rendition) = rendition.parse().map(RenditionId) else { return unknown() };
     match name::parse(&file) {
-        Some(Named::Playlist) => media_playlist(&shared, &headers, rendition, ""),
+        Some(Named::Playlist) => media_playlist(&shared, &headers, rendition, "", &directives).await,
         Some(Named::Segment(epoch, number)) => match shared.find(rendition, epoch, number) {
-            Some(announcement) => segment(&shared, &headers, announcement, kind(&file, Keep::Forever)),
+            // Of what grows there are parts, and ranges of what is announced; nothing that a cache may keep.
+            Some(growing) if growing.growing && !headers.contains_key(header::RANGE) => unknown(),
+            Some(announcement) => {
+                let keep = if announcement.growing { Keep::Never } else { Keep::Forever };
+                let whole = 0..announcement.byte_len();
+                media(&shared, &headers, announcement, whole, kind(&file, keep))
+            }
             None => unknown(),
         },
+        Some(Named::Part(epoch, number, index)) => {
+            let find = || shared.find(rendition, epoch, number).map(|announcement| (0, announcement));
+            let Some((_, announcement)) = parts::announced(&shared.media, index, find).await else { return unknown() };
+            let bytes = parts::bytes(&announcement, index);
+            media(&shared, &headers, announcement, bytes, kind(&file, Keep::Forever))
+        }
         Some(Named::Init(epoch, index)) => match shared.media.init(rendition, epoch, index) {
             Some(body) => reply::bytes(&headers, body, kind(&file, Keep::Forever)),
             None => unknown(),
@@ -128,25 +152,49 @@ async fn file(
     }
 }
 
-fn media_playlist(shared: &Shared, headers: &HeaderMap, rendition: RenditionId, prefix: &str) -> Response {
+async fn media_playlist(
+    shared: &Shared,
+    headers: &HeaderMap,
+    rendition: RenditionId,
+    prefix: &str,
+    directives: &Directives,
+) -> Response {
     shared.served.playlist_requests.inc();
     let Some(catalogue) = shared.media.catalogue() else { return not_begun() };
     let Some(described) = catalogue.rendition(rendition) else { return unknown() };
-    let rules = Rules { complete_only: true, ended: catalogue.ended, ..Rules::default() };
-    let window = window::window(&shared.media, rendition, rules);
+    let list = |rendition| {
+        let rules = Rules { complete_only: true, ended: catalogue.ended, ..Rules::default() };
+        window::window(&shared.media, rendition, rules)
+    };
+    let window = match directives.awaited(&shared.media, PATIENCE, || list(rendition)).await {
+        Ok(window) => window,
+        Err(refusal) => return refusal,
+    };
     if window.entries.is_empty() {
         return not_begun();
     }
-    let text = playlist::media(described, &window, prefix, catalogue.ended);
-    reply::bytes(headers, text.into(), kind(name::PLAYLIST, Keep::Briefly))
+    let others = catalogue.renditions.iter().filter(|other| other.id != rendition && prefix.is_empty());
+    let reports: Vec<Report> = others.filter_map(|other| playlist::report(other, &list(other.id))).collect();
+    let form =
+        Form { prefix, ended: catalogue.ended, hold_back: Duration::ZERO, skip: directives.skips(), reports: &reports };
+    let keep = if described.part_target_us.is_some() { Keep::Never } else { Keep::Briefly };
+    reply::bytes(headers, playlist::media(described, &window, form).into(), kind(name::PLAYLIST, keep))
 }
 
-fn segment(shared: &Shared, headers: &HeaderMap, announcement: Arc<Announcement>, kind: Kind) -> Response {
+/// The bytes `of` a segment.
+fn media(
+    shared: &Shared,
+    headers: &HeaderMap,
+    announcement: Arc<Announcement>,
+    of: Range<u64>,
+    kind: Kind,
+) -> Response {
     shared.served.segment_requests.inc();
     let counter = shared.served.media_bytes.clone();
-    reply::ranged(headers, announcement.byte_len(), kind, |part| {
-        // The segment is complete, so nothing is waited for.
-        let bytes = body::segment(shared.media.clone(), announcement, part, Duration::ZERO);
+    reply::ranged(headers, of.end - of.start, kind, |part| {
+        // What is announced is here, so nothing is waited for.
+        let bytes = of.start + part.start..of.start + part.end;
+        let bytes = body::segment(shared.media.clone(), announcement, bytes, Duration::ZERO);
         Body::from_stream(bytes.inspect_ok(move |chunk| _ = counter.inc_by(chunk.len() as u64)))
     })
 }
@@ -159,7 +207,7 @@ impl Shared {
     fn find(&self, rendition: RenditionId, epoch: Epoch, number: SegmentNumber) -> Option<Arc<Announcement>> {
         let listing = self.media.listing(rendition);
         let listed = listing.into_iter().find(|listed| listed.named == (epoch, number))?;
-        listed.complete.then_some(listed.announcement)
+        (listed.complete || listed.announcement.growing).then_some(listed.announcement)
     }
 }
 

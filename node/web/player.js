@@ -33,7 +33,8 @@ function play() {
 }
 
 function playWithLibrary() {
-  const hls = new Hls({ startFragPrefetch: true, backBufferLength: 30 });
+  // In low latency a hiccup is made up for by playing 5 % faster, which nobody sees or hears.
+  const hls = new Hls({ startFragPrefetch: true, backBufferLength: 30, maxLiveSyncPlaybackRate: 1.05 });
   window.starling.hls = hls;
   let opened = false;
   let recovered = 0;

@@ -42,6 +42,9 @@ pub struct Config {
     /// back three target durations has two to three of them buffered when the next segment is announced; half of one is
     /// kept in reserve.
     pub deadline_share: f64,
+    /// Time from the announcement of a part to the moment it must be here, in low latency: what the gateway's PART-HOLD-BACK
+    /// leaves when a part has been played and its successor must follow (a guess, see the latency budget in `tests/LATENCY.md`).
+    pub part_due: Duration,
     /// Origin timers are spread over this share of the time between announcement and last moment (research notes §3.5: W ≥ 6·D).
     pub origin_spread_share: f64,
     /// Fetch from the origin assumed to take this long until measured.
@@ -73,6 +76,7 @@ impl Config {
             park_timeout: Duration::from_secs(8),
             repair_patience: Duration::from_millis(400),
             deadline_share: 1.5,
+            part_due: Duration::from_millis(1150),
             origin_spread_share: 0.65,
             origin_fetch_assumed: Duration::from_millis(250),
             status_interval: Duration::from_secs(5),

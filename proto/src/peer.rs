@@ -8,6 +8,7 @@
 //! | `neighbours` | whom we know and whom we are connected to |
 //! | `contact` | first contact, statuses, hints: what keeps `neighbours` true |
 //! | `track`, `window` | one rendition: its segments, its substreams |
+//! | `pace` | how quick all of that has to be |
 //! | `parents` | pull-ahead: a parent for each substream |
 //! | `repair` | late chunks: other neighbours, then the origin |
 //! | `uploads`, `serve` | whom we serve, in what order, how fast |
@@ -18,6 +19,7 @@ mod clock;
 mod contact;
 mod io;
 mod neighbours;
+mod pace;
 mod parents;
 mod repair;
 mod requests;
@@ -42,10 +44,11 @@ use crate::time::{Now, Time, WallTime};
 use crate::wire::{Announcement, Catalogue, Role};
 use clock::StreamClock;
 use neighbours::Neighbours;
+use pace::Pace;
 use requests::{Purpose, Requests};
 use track::Track;
 use uploads::Uploads;
-use window::{Positions, Segment};
+use window::Segment;
 
 /// Renditions followed at once: one picture, one sound, one subtitle, and the next of each while switching.
 const TRACKS_MAX: usize = 8;
@@ -234,7 +237,7 @@ impl Peer {
         let Some(catalogue) = &self.catalogue else { return false };
         let Some(shape) = catalogue.rendition(rendition) else { return false };
         let joined = self.clock.now(now);
-        self.tracks.push(Track::new(rendition, catalogue.epoch, shape.substreams, shape.target_duration, joined));
+        self.tracks.push(Track::new(shape, catalogue.epoch, Pace::of(shape, &self.config), joined));
         true
     }
 
@@ -250,43 +253,51 @@ impl Peer {
 
     fn announced(&mut self, now: Now, announcement: Arc<Announcement>, produced: bool) {
         let Some(t) = self.track_index(announcement.rendition, announcement.epoch) else { return };
-        let target = Duration::from_micros(self.tracks[t].target_duration_us);
-        let (deadline, origin_at) = self.timers(now.mono, target);
-        let keep = self.config.window;
+        let (heard, keep) = (now.mono, self.config.window);
+        let pace = self.tracks[t].pace;
+        let origin_at = self.origin_timer(heard, pace.due, pace);
         let track = &mut self.tracks[t];
         let live = announcement.announced >= track.joined;
-        let mut segment = Segment {
-            heard: now.mono,
-            deadline,
-            origin_at,
-            wanted: live,
-            have: Positions::default(),
-            asked: Positions::default(),
-            at_origin: Positions::default(),
-            announcement: announcement.clone(),
-        };
-        for index in 0..announcement.lengths.len() {
-            let number = ChunkNumber(announcement.first_chunk.0 + index as u64);
-            if produced {
-                segment.have.insert(index);
-            } else if track.unchecked.contains(&number) {
-                segment.asked.insert(index);
+        let (first, end) = (announcement.first_chunk, announcement.end_chunk());
+        let known = track.window.segment_mut(announcement.segment).filter(|s| announcement.continues(&s.announcement));
+        let fresh = match known {
+            Some(known) => {
+                let fresh = known.grow(announcement, heard, origin_at);
+                if live && !known.wanted {
+                    known.want(heard, origin_at);
+                }
+                fresh
             }
-        }
-        track.unchecked.retain(|n| announcement.index_of(*n).is_none());
-        if !track.window.add(segment, keep) {
-            return;
-        }
-        let begin = if live { announcement.first_chunk } else { announcement.end_chunk() };
+            None => {
+                let fresh = 0..announcement.lengths.len();
+                if !track.window.add(Segment::new(announcement, heard, origin_at, live), keep) {
+                    return;
+                }
+                fresh
+            }
+        };
+        let begin = if live { first } else { end };
         track.from = Some(match track.from {
             Some(from) if live => from,
             Some(from) => from.max(begin),
             None => begin,
         });
-        track.repair_at = now.mono;
-        if produced {
-            for index in 0..announcement.chunk_count() {
-                self.release(t, ChunkNumber(announcement.first_chunk.0 + index));
+        track.repair_at = heard;
+        let fresh = first.0 + fresh.start as u64..first.0 + fresh.end as u64;
+        self.fresh_chunks(t, fresh.map(ChunkNumber), produced);
+    }
+
+    /// Chunks that were just announced: our own, or on their way here, or still to come.
+    fn fresh_chunks(&mut self, t: usize, numbers: impl Iterator<Item = ChunkNumber>, produced: bool) {
+        for number in numbers {
+            let track = &mut self.tracks[t];
+            let early = track.unchecked.iter().position(|n| *n == number).map(|at| track.unchecked.swap_remove(at));
+            let Some((segment, index)) = track.window.find_mut(number) else { continue };
+            if produced {
+                segment.have.insert(index);
+                self.release(t, number);
+            } else if early.is_some() {
+                segment.asked.insert(index);
             }
         }
     }
@@ -295,21 +306,18 @@ impl Peer {
         let Some(t) = self.track_index(rendition, epoch) else { return };
         // A player that begins has one segment and needs the next when that is played.
         let soon = Duration::from_micros(self.tracks[t].target_duration_us).mul_f64(CATCH_UP_SHARE);
-        let (deadline, origin_at) = self.timers(now.mono, soon);
+        let origin_at = self.origin_timer(now.mono, soon.mul_f64(self.config.deadline_share), self.tracks[t].pace);
         let track = &mut self.tracks[t];
         let Some(segment) = track.window.segment_mut(number) else { return };
         if segment.is_complete() {
             return;
         }
         if !segment.wanted {
-            segment.wanted = true;
-            segment.heard = now.mono;
-            segment.deadline = deadline;
-            segment.origin_at = origin_at;
+            segment.want(now.mono, origin_at);
         }
         if first {
             // The picture waits for this one: no time for anybody but the origin.
-            segment.origin_at = now.mono;
+            segment.spans.iter_mut().for_each(|span| span.origin_at = now.mono);
         }
         track.repair_at = now.mono;
     }
@@ -378,7 +386,7 @@ impl Peer {
         }
         let len = u64::from(segment.announcement.lengths[index]);
         let fresh = segment.have.insert(index);
-        let lateness = now.mono.since(segment.heard).as_secs_f64();
+        let lateness = now.mono.since(segment.span(index).heard).as_secs_f64();
         self.count_arrival(from, len, fresh);
         if !fresh {
             return;

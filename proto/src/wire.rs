@@ -20,7 +20,7 @@ pub mod control;
 pub mod hint;
 pub mod signed;
 
-pub use announcement::{Announcement, HASH_LEN};
+pub use announcement::{Announcement, HASH_LEN, Part, PartSource};
 pub use catalogue::{Catalogue, Init, Rendition};
 pub use cbor::{DecodeError, Message};
 pub use chunk::{ChunkHeader, ChunkRequest, Feedback, Kind, Status as ChunkStatus};

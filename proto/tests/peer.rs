@@ -5,6 +5,8 @@
 mod contact;
 #[path = "peer/hostile.rs"]
 mod hostile;
+#[path = "peer/parts.rs"]
+mod parts;
 #[path = "peer/rig.rs"]
 mod rig;
 #[path = "peer/serving.rs"]

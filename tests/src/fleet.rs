@@ -74,6 +74,8 @@ pub struct BroadcastOptions {
     pub bitrate: Option<String>,
     /// `--segment-seconds`.
     pub segment_seconds: Option<u32>,
+    /// `--part-seconds`, for low latency.
+    pub part_seconds: Option<f64>,
     /// `--origin`, an URL.
     pub origin: Option<String>,
 }
@@ -139,6 +141,7 @@ impl Fleet {
         }
         launch.option("--bitrate", options.bitrate.as_deref());
         launch.option("--segment-seconds", options.segment_seconds.map(|seconds| seconds.to_string()).as_deref());
+        launch.option("--part-seconds", options.part_seconds.map(|seconds| seconds.to_string()).as_deref());
         launch.option("--origin", options.origin.as_deref());
         launch.args(&options.common.args);
         let mut program = launch.start(&self.home)?;

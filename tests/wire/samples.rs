@@ -155,6 +155,7 @@ sample!(Rendition requires [1, 2, 3, 4, 5, 7, 8, 10] {
     hls_version: any::<u8>(),
     tags: vec(tag(), 0..3),
     extension: "[a-z0-9]{1,8}",
+    part_target_us: of(10_000..=10_000_000u32),
 });
 
 sample!(Catalogue requires [1, 2, 3, 4] {
@@ -175,11 +176,11 @@ impl Sample for Announcement {
         let numbers = (epoch(), rendition(), 0..1u64 << 62, 0..1u64 << 62);
         let chunks = vec((1..=MAX_CHUNK_LEN as u32, any::<[u8; HASH_LEN]>()), 1..=256);
         let times = (0..1i64 << 53, 0..=3_600_000_000u64, wall());
-        let rest = (any::<bool>(), of(any::<u16>()), vec(tag(), 0..4), text(), 0..1u64 << 62);
+        let rest = (any::<bool>(), of(any::<u16>()), vec(tag(), 0..4), text(), 0..1u64 << 62, of(1..9usize));
         let make =
             |((epoch, rendition, segment, first), chunks, times, rest): (_, Vec<(u32, [u8; HASH_LEN])>, _, _)| {
                 let (start, duration_us, announced): (i64, u64, WallTime) = times;
-                let (discontinuity, init, tags, uri, offset) = rest;
+                let (discontinuity, init, tags, uri, offset, per_part) = rest;
                 Self {
                     epoch,
                     rendition,
@@ -195,9 +196,33 @@ impl Sample for Announcement {
                     uri,
                     offset,
                     announced,
+                    parts: Vec::new(),
+                    growing: false,
                 }
+                .in_parts(per_part)
             };
         (numbers, chunks, times, rest).prop_map(make).boxed()
+    }
+}
+
+/// Dealing chunks into parts.
+trait InParts {
+    fn in_parts(self, per_part: Option<usize>) -> Self;
+}
+
+impl InParts for Announcement {
+    fn in_parts(mut self, per_part: Option<usize>) -> Self {
+        let Some(per_part) = per_part else { return self };
+        let part = |run: &[u32]| Part {
+            chunks: run.len() as u16,
+            duration_us: 200_000,
+            independent: run.len() % 2 == 0,
+            source: (run[0] % 2 == 0).then(|| PartSource { uri: "part".into(), offset: u64::from(run[0]) }),
+        };
+        self.parts = self.lengths.chunks(per_part).map(part).collect();
+        self.duration_us = 200_000 * self.parts.len() as u64;
+        self.growing = per_part % 2 == 0;
+        self
     }
 }
 

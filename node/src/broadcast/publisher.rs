@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::identity::{Keypair, SigningError};
-use starling_proto::wire::{Announcement, Catalogue, Init, Message, Rendition, Statement};
-use starling_proto::{ChunkNumber, Epoch, RenditionId, SegmentNumber, StreamId};
+use starling_proto::wire::{Announcement, Catalogue, Init, Message, PartSource, Rendition, Statement};
+use starling_proto::{ChunkNumber, Epoch, RenditionId, SegmentNumber, StreamId, WallTime};
 use thiserror::Error;
 
 use crate::clock::wall_now;
 use crate::hls::name;
-use crate::ingest::{Ingested, Segment, Shape, Track};
+use crate::ingest::{Ingested, Part, Segment, Shape, Track};
 use crate::net::Produced;
 use crate::statement;
 
@@ -29,9 +30,30 @@ pub struct Publisher {
     ended: bool,
 }
 
+/// What is known of a segment before its first byte.
+struct Head {
+    rendition: RenditionId,
+    number: u64,
+    start: WallTime,
+    discontinuity: bool,
+    init: Option<Bytes>,
+    tags: Vec<String>,
+    uri: String,
+    offset: u64,
+}
+
+/// What is said of a part beside its bytes.
+struct Grown {
+    duration: Duration,
+    independent: bool,
+    source: Option<PartSource>,
+}
+
 /// One rendition's numbers.
 #[derive(Default)]
 struct Lane {
+    /// The segment that grows: the source's number, and what was said of it.
+    growing: Option<(u64, Arc<Announcement>)>,
     next_chunk: u64,
     /// Ours = the source's + this.
     number_offset: i128,
@@ -94,7 +116,7 @@ impl Publisher {
                 self.shape = Some(shape);
                 Ok(vec![self.catalogue()?])
             }
-            Ingested::Part(_) => Err(PublishError::Unsound("parts, which are not carried yet")),
+            Ingested::Part(part) => self.part(*part),
             Ingested::Segment(segment) => self.segment(*segment),
             Ingested::Ended => {
                 self.ended = true;
@@ -114,48 +136,191 @@ impl Publisher {
         self.catalogue().map(Some)
     }
 
-    fn segment(&mut self, segment: Segment) -> Result<Vec<Produced>, PublishError> {
-        let Some(track) = self.track(segment.rendition).cloned() else {
-            return Err(PublishError::Unsound("a segment of an unknown rendition"));
-        };
+    /// One more part of the segment that grows, or the first of the next.
+    fn part(&mut self, part: Part) -> Result<Vec<Produced>, PublishError> {
         let mut produced = Vec::new();
-        let lane = self.lanes.entry(segment.rendition).or_default();
-        let init = segment.init.as_ref().map(|body| lane.init(body));
-        if let Some((_, true)) = init {
-            produced.push(self.catalogue()?);
+        let lane = self.lanes.entry(part.rendition).or_default();
+        if lane.growing.as_ref().is_some_and(|(number, _)| *number != part.number) {
+            produced.push(self.close(part.rendition)?);
         }
+        let lane = self.lanes.entry(part.rendition).or_default();
+        let begun = lane.growing.as_ref().map_or(0, |(_, announcement)| announcement.parts.len());
+        if begun != part.index as usize {
+            return Err(PublishError::Unsound("a part without those before it"));
+        }
+        if begun == 0 {
+            let head = Head {
+                rendition: part.rendition,
+                number: part.number,
+                start: part.start,
+                discontinuity: part.discontinuity,
+                init: part.init,
+                tags: part.tags,
+                uri: String::new(),
+                offset: 0,
+            };
+            let announcement = self.begin(head, &mut produced)?;
+            let lane = self.lanes.entry(part.rendition).or_default();
+            lane.growing = Some((part.number, Arc::new(announcement)));
+        }
+        let source = (!self.own_origin).then_some(PartSource { uri: part.uri, offset: part.offset });
+        let grown = Grown { duration: part.duration, independent: part.independent, source };
+        produced.push(self.grow(part.rendition, &part.body, grown, true)?);
+        Ok(produced)
+    }
+
+    /// A finished segment: new, or the end of the one that grows.
+    fn segment(&mut self, segment: Segment) -> Result<Vec<Produced>, PublishError> {
         let lane = self.lanes.entry(segment.rendition).or_default();
-        let number = lane.number(segment.number);
-        let chunks = statement::cut(&segment.body, segment.duration);
-        let first_chunk = ChunkNumber(lane.next_chunk);
-        let mut announcement = Announcement {
-            epoch: self.epoch,
-            rendition: segment.rendition,
-            segment: SegmentNumber(number),
-            first_chunk,
-            lengths: chunks.iter().map(|c| u32::try_from(c.len()).unwrap_or(u32::MAX)).collect(),
-            hashes: statement::hashes(&chunks),
+        let mut produced = Vec::new();
+        match &lane.growing {
+            Some((number, _)) if *number == segment.number => return Ok(vec![self.finish(segment)?]),
+            Some(_) => produced.push(self.close(segment.rendition)?),
+            None => {}
+        }
+        let (rendition, body, duration) = (segment.rendition, segment.body, segment.duration);
+        let head = Head {
+            rendition,
+            number: segment.number,
             start: segment.start,
-            duration_us: u64::try_from(segment.duration.as_micros()).unwrap_or(u64::MAX),
             discontinuity: segment.discontinuity,
-            init: init.map(|(index, _)| index),
+            init: segment.init,
             tags: segment.tags,
             uri: segment.uri,
             offset: segment.offset,
+        };
+        let chunks = statement::cut(&body, duration);
+        let mut announcement = self.begin(head, &mut produced)?;
+        announcement.lengths = lengths(&chunks);
+        announcement.hashes = statement::hashes(&chunks);
+        announcement.duration_us = duration_us(duration);
+        produced.push(self.announce(announcement, chunks)?);
+        Ok(produced)
+    }
+
+    /// The end of the segment that grows: what its parts did not bring becomes a last one.
+    fn finish(&mut self, segment: Segment) -> Result<Produced, PublishError> {
+        let Some((_, said)) = self.lanes.entry(segment.rendition).or_default().growing.clone() else {
+            return Err(PublishError::Unsound("the end of a segment that never began"));
+        };
+        let said_len = said.byte_len() as usize;
+        let begins_alike = segment.body.get(..said_len).is_some_and(|begin| {
+            let mut at = 0;
+            let chunks = said.lengths.iter().map(|len| {
+                at += *len as usize;
+                segment.body.slice(at - *len as usize..at)
+            });
+            begin.len() == said_len && statement::hashes(&chunks.collect::<Vec<_>>()) == said.hashes
+        });
+        if !begins_alike {
+            tracing::warn!(
+                segment = segment.number,
+                "a segment is not what its parts were; it ends with the last of them. Does the source change what it said?"
+            );
+            return self.close(segment.rendition);
+        }
+        if !self.own_origin {
+            let lane = self.lanes.entry(segment.rendition).or_default();
+            let uri = Announcement { uri: segment.uri, offset: segment.offset, ..(*said).clone() };
+            lane.growing = Some((segment.number, Arc::new(uri)));
+        }
+        if segment.body.len() == said_len {
+            return self.close(segment.rendition);
+        }
+        let duration = segment.duration.saturating_sub(said.duration()).max(Duration::from_millis(1));
+        let rest = segment.body.slice(said_len..);
+        let produced =
+            self.grow(segment.rendition, &rest, Grown { duration, independent: false, source: None }, false)?;
+        Ok(produced)
+    }
+
+    /// The segment that grows grows no more.
+    fn close(&mut self, rendition: RenditionId) -> Result<Produced, PublishError> {
+        let Some((_, said)) = self.lanes.entry(rendition).or_default().growing.take() else {
+            return Err(PublishError::Unsound("the end of a segment that never began"));
+        };
+        self.announce(Announcement { growing: false, announced: wall_now(), ..(*said).clone() }, Vec::new())
+    }
+
+    /// Adds a part to the segment that grows; `on`: it goes on growing.
+    fn grow(&mut self, rendition: RenditionId, body: &Bytes, grown: Grown, on: bool) -> Result<Produced, PublishError> {
+        let lane = self.lanes.entry(rendition).or_default();
+        let Some((number, said)) = lane.growing.take() else {
+            return Err(PublishError::Unsound("a part of a segment that never began"));
+        };
+        let chunks = statement::cut(body, grown.duration);
+        let mut announcement = (*said).clone();
+        announcement.lengths.extend(lengths(&chunks));
+        announcement.hashes = [announcement.hashes, statement::hashes(&chunks)].concat().into();
+        announcement.parts.push(starling_proto::wire::Part {
+            chunks: u16::try_from(chunks.len()).unwrap_or(u16::MAX),
+            duration_us: u32::try_from(grown.duration.as_micros()).unwrap_or(u32::MAX),
+            independent: grown.independent,
+            source: grown.source,
+        });
+        announcement.duration_us += duration_us(grown.duration);
+        announcement.growing = on;
+        announcement.announced = wall_now();
+        if on {
+            lane.growing = Some((number, said));
+        }
+        let produced = self.announce(announcement, chunks)?;
+        if let (true, Produced::Segment(announcement, ..)) = (on, &produced) {
+            let lane = self.lanes.entry(rendition).or_default();
+            lane.growing = Some((number, announcement.clone()));
+        }
+        Ok(produced)
+    }
+
+    /// The announcement of a segment of which nothing is said yet; a new init section needs a new catalogue first.
+    fn begin(&mut self, head: Head, produced: &mut Vec<Produced>) -> Result<Announcement, PublishError> {
+        let Some(track) = self.track(head.rendition).cloned() else {
+            return Err(PublishError::Unsound("a segment of an unknown rendition"));
+        };
+        let lane = self.lanes.entry(head.rendition).or_default();
+        let init = head.init.as_ref().map(|body| lane.init(body));
+        if let Some((_, true)) = init {
+            produced.push(self.catalogue()?);
+        }
+        let lane = self.lanes.entry(head.rendition).or_default();
+        let number = lane.number(head.number);
+        let mut announcement = Announcement {
+            epoch: self.epoch,
+            rendition: head.rendition,
+            segment: SegmentNumber(number),
+            first_chunk: ChunkNumber(lane.next_chunk),
+            lengths: Vec::new(),
+            hashes: Bytes::new(),
+            start: head.start,
+            duration_us: 0,
+            discontinuity: head.discontinuity,
+            init: init.map(|(index, _)| index),
+            tags: head.tags,
+            uri: head.uri,
+            offset: head.offset,
             announced: wall_now(),
+            parts: Vec::new(),
+            growing: false,
         };
         if self.own_origin {
             announcement.uri = name::segment((announcement.epoch, announcement.segment), &track.extension);
             announcement.offset = 0;
         }
+        Ok(announcement)
+    }
+
+    /// Signs what is now said of a segment and counts it as said.
+    fn announce(&mut self, announcement: Announcement, fresh: Vec<Bytes>) -> Result<Produced, PublishError> {
         announcement.check().map_err(|_| PublishError::Unsound("an empty or oversized segment, or a tag too long"))?;
         let envelope = self.sign(&announcement)?;
-        let lane = self.lanes.entry(segment.rendition).or_default();
+        let lane = self.lanes.entry(announcement.rendition).or_default();
         lane.next_chunk = announcement.end_chunk().0;
-        lane.last_number = Some(number);
-        tracing::debug!(rendition = %segment.rendition, segment = number, chunks = chunks.len(), "announced");
-        produced.push(Produced::Segment(Arc::new(announcement), envelope, chunks));
-        Ok(produced)
+        lane.last_number = Some(announcement.segment.0);
+        tracing::debug!(
+            rendition = %announcement.rendition, segment = %announcement.segment, chunks = fresh.len(), growing = announcement.growing,
+            "announced"
+        );
+        Ok(Produced::Segment(Arc::new(announcement), envelope, fresh))
     }
 
     fn catalogue(&mut self) -> Result<Produced, PublishError> {
@@ -172,6 +337,7 @@ impl Publisher {
             hls_version: track.hls_version,
             tags: track.tags.clone(),
             extension: track.extension.clone(),
+            part_target_us: track.part_target.and_then(|target| u32::try_from(target.as_micros()).ok()),
         };
         let catalogue = Catalogue {
             name: self.name.clone(),
@@ -199,6 +365,14 @@ impl Publisher {
     fn track(&self, rendition: RenditionId) -> Option<&Track> {
         self.shape.as_ref()?.renditions.iter().find(|track| track.id == rendition)
     }
+}
+
+fn lengths(chunks: &[Bytes]) -> Vec<u32> {
+    chunks.iter().map(|chunk| u32::try_from(chunk.len()).unwrap_or(u32::MAX)).collect()
+}
+
+fn duration_us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Lane {

@@ -1,9 +1,11 @@
 //! The stream as players get it.
 
+use std::ops::Range;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
@@ -15,22 +17,32 @@ use tokio::time::{Instant, timeout_at};
 use super::players::{Agent, Transfer};
 use super::{Demand, Shared};
 use crate::hls::body::{self, Broken};
+use crate::hls::directives::Directives;
 use crate::hls::name::{self, Named, content_type};
-use crate::hls::playlist;
+use crate::hls::parts;
+use crate::hls::playlist::{self, Form, Report};
 use crate::hls::reply::{self, Keep, Kind, failure};
 use crate::hls::window::{self, Rules, Window};
+
+/// What a low-latency player keeps between the newest part and its playhead: time for a part to come by another way when its
+/// own fails. A guess, see `Config::part_due`.
+const PART_HOLD_BACK: Duration = Duration::from_millis(1500);
 
 const PLAYLIST: Kind = Kind { content_type: "application/vnd.apple.mpegurl", keep: Keep::Never };
 
 /// `/live/index.m3u8`
-pub(super) async fn stream(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+pub(super) async fn stream(
+    State(shared): State<Arc<Shared>>,
+    Query(directives): Query<Directives>,
+    headers: HeaderMap,
+) -> Response {
     let agent = Agent::of(&headers);
     shared.players.playlist(&agent);
     let deadline = Instant::now() + shared.patience.playlist;
     let Some(catalogue) = shared.catalogue(deadline).await else { return no_catalogue() };
     if let Some(rendition) = playlist::direct(&catalogue) {
         let prefix = format!("{}/", rendition.id);
-        return media_playlist(&shared, &headers, rendition.id, &prefix, deadline).await;
+        return media_playlist(&shared, &headers, rendition.id, &prefix, &directives, deadline).await;
     }
     let text = catalogue.multivariant.clone().unwrap_or_default();
     reply::bytes(&headers, text.into(), PLAYLIST)
@@ -40,6 +52,7 @@ pub(super) async fn stream(State(shared): State<Arc<Shared>>, headers: HeaderMap
 pub(super) async fn file(
     State(shared): State<Arc<Shared>>,
     Path((rendition, file)): Path<(String, String)>,
+    Query(directives): Query<Directives>,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
@@ -48,13 +61,28 @@ pub(super) async fn file(
         Some(Named::Playlist) => {
             shared.players.playlist(&Agent::of(&headers));
             let deadline = Instant::now() + shared.patience.playlist;
-            media_playlist(&shared, &headers, rendition, "", deadline).await
+            media_playlist(&shared, &headers, rendition, "", &directives, deadline).await
         }
         Some(Named::Segment(epoch, number)) => {
-            let Some(listed) = shared.find(rendition, epoch, number) else { return unknown() };
+            let Some((position, announcement)) = shared.find(rendition, epoch, number) else { return unknown() };
+            if announcement.growing && !headers.contains_key(header::RANGE) {
+                return unknown(); // it is listed by parts only
+            }
             let kind = Kind { content_type: content_type(&file), keep: Keep::Never };
-            let transfer = (method == Method::GET).then(|| shared.begin(&headers, listed.0, &listed.1));
-            segment(&shared, &headers, listed.1, kind, transfer)
+            let whole = 0..announcement.byte_len();
+            let transfer = (method == Method::GET).then(|| shared.begin(&headers, position, &announcement, None));
+            media(&shared, &headers, announcement, whole, kind, transfer)
+        }
+        Some(Named::Part(epoch, number, index)) => {
+            let find = || shared.find(rendition, epoch, number);
+            let Some((position, announcement)) = parts::announced(&shared.wiring.media, index, find).await else {
+                return unknown();
+            };
+            let kind = Kind { content_type: content_type(&file), keep: Keep::Never };
+            let bytes = parts::bytes(&announcement, index);
+            let transfer =
+                (method == Method::GET).then(|| shared.begin(&headers, position, &announcement, Some(index)));
+            media(&shared, &headers, announcement, bytes, kind, transfer)
         }
         Some(Named::Init(epoch, index)) => match shared.wiring.media.init(rendition, epoch, index) {
             Some(body) => reply::bytes(&headers, body, Kind { content_type: content_type(&file), keep: Keep::Never }),
@@ -69,6 +97,7 @@ async fn media_playlist(
     headers: &HeaderMap,
     rendition: RenditionId,
     prefix: &str,
+    directives: &Directives,
     deadline: Instant,
 ) -> Response {
     let Some(catalogue) = shared.catalogue(deadline).await else { return no_catalogue() };
@@ -76,7 +105,15 @@ async fn media_playlist(
         return failure(StatusCode::NOT_FOUND, "the stream has no such rendition; begin with /live/index.m3u8");
     }
     shared.demand(Demand::Playlist { rendition });
-    let window = shared.window(rendition, deadline).await;
+    let begun = shared.window(rendition, deadline).await;
+    let awaited = directives.awaited(&shared.wiring.media, shared.patience.playlist, || shared.window_now(rendition).0);
+    let window = match directives.sequence {
+        None => begun,
+        Some(_) => match awaited.await {
+            Ok(window) => shared.settled(rendition, window),
+            Err(refusal) => return refusal,
+        },
+    };
     // Both may have changed meanwhile, but not so that the rendition disappears from the one it was found in.
     let catalogue = shared.wiring.media.catalogue().unwrap_or(catalogue);
     let Some(described) = catalogue.rendition(rendition).filter(|_| !window.entries.is_empty()) else {
@@ -85,20 +122,28 @@ async fn media_playlist(
             "the stream is known, but no segment of it was announced yet; is the broadcast running?",
         );
     };
-    reply::bytes(headers, playlist::media(described, &window, prefix, catalogue.ended).into(), PLAYLIST)
+    let others = catalogue.renditions.iter().filter(|other| other.id != rendition && prefix.is_empty());
+    let reports: Vec<Report> =
+        others.filter_map(|other| playlist::report(other, &shared.window_now(other.id).0)).collect();
+    let form =
+        Form { prefix, ended: catalogue.ended, hold_back: PART_HOLD_BACK, skip: directives.skips(), reports: &reports };
+    reply::bytes(headers, playlist::media(described, &window, form).into(), PLAYLIST)
 }
 
-fn segment(
+/// The bytes `of` a segment.
+fn media(
     shared: &Shared,
     headers: &HeaderMap,
     announcement: Arc<Announcement>,
+    of: Range<u64>,
     kind: Kind,
     transfer: Option<Transfer>,
 ) -> Response {
     let patience = shared.patience.chunk;
-    reply::ranged(headers, announcement.byte_len(), kind, |part| {
+    reply::ranged(headers, of.end - of.start, kind, |part| {
         let len = part.end - part.start;
-        let bytes = body::segment(shared.wiring.media.clone(), announcement, part, patience);
+        let bytes = of.start + part.start..of.start + part.end;
+        let bytes = body::segment(shared.wiring.media.clone(), announcement, bytes, patience);
         Body::from_stream(noting_the_end(bytes, len, transfer))
     })
 }
@@ -144,7 +189,8 @@ impl Shared {
         loop {
             changes.mark_unchanged();
             let (window, ended) = self.window_now(rendition);
-            if window.playable() >= FULL || (ended && window.playable() > 0) {
+            let by_parts = window.end().is_some_and(|(_, growing)| growing.is_some());
+            if by_parts || window.playable() >= FULL || (ended && window.playable() > 0) {
                 return self.settled(rendition, window);
             }
             if window.playable() > 0 && !begun {
@@ -187,17 +233,20 @@ impl Shared {
             .map(|listed| (listed.position, listed.announcement))
     }
 
-    /// A player asked for a segment.
-    fn begin(&self, headers: &HeaderMap, position: u64, announcement: &Announcement) -> Transfer {
+    /// A player asked for a segment or a part of it.
+    fn begin(&self, headers: &HeaderMap, position: u64, announcement: &Announcement, part: Option<usize>) -> Transfer {
         let rendition = announcement.rendition;
+        let duration = match part.and_then(|index| announcement.parts.get(index)) {
+            Some(part) => Duration::from_micros(u64::from(part.duration_us)),
+            None => announcement.duration(),
+        };
         let catalogue = self.wiring.media.catalogue();
         let described = catalogue.as_deref().and_then(|c| Some((c, c.rendition(rendition)?)));
         let main = described
             .is_some_and(|(catalogue, rendition): (&Catalogue, &Rendition)| playlist::is_main(catalogue, rendition));
         let whole =
             !headers.contains_key(header::RANGE) || headers.get(header::RANGE).is_some_and(|range| range == "bytes=0-");
-        let (first, transfer) =
-            self.players.segment(&Agent::of(headers), position, announcement.duration(), main && whole);
+        let (first, transfer) = self.players.media(&Agent::of(headers), (position, part), duration, main && whole);
         self.demand(Demand::Segment { rendition, epoch: announcement.epoch, segment: announcement.segment, first });
         transfer
     }

@@ -55,6 +55,9 @@ const SESSIONS_MAX: usize = 8;
 /// After so long a silence a player that comes back begins anew. Longer than any usual target duration; a guess.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
+/// More than a segment has parts.
+const PIECES: u64 = 1024;
+
 /// A step forward by more segments than this is a jump, not play: some may have been listed as gaps. A guess.
 const STEP_MAX: u64 = 4;
 
@@ -72,12 +75,12 @@ impl Players {
         self.sessions().of(agent, now);
     }
 
-    /// A player asked for a segment. Returns whether it begins with it, and what is to be told when it ends.
+    /// A player asked for a segment, by its position, or for a part of it. Returns whether it begins with it, and what is to be told when it ends.
     /// `observed`: whether it is picture (or all there is), and all of it was asked for.
-    pub(super) fn segment(
+    pub(super) fn media(
         self: &Arc<Self>,
         agent: &Agent,
-        position: u64,
+        (position, part): (u64, Option<usize>),
         duration: Duration,
         observed: bool,
     ) -> (bool, Transfer) {
@@ -89,6 +92,8 @@ impl Players {
             session.observer.restarted(now);
         }
         session.newest = session.newest.filter(|_| !first).max(Some(position));
+        // The observer only tells one piece from another: parts are pieces of their own.
+        let position = position * PIECES + part.map_or(0, |part| 1 + (part as u64).min(PIECES - 2));
         if observed {
             session.observer.requested(now, position);
         }
@@ -195,7 +200,7 @@ mod tests {
     use super::*;
 
     fn asks(players: &Arc<Players>, agent: &str, position: u64) -> bool {
-        players.segment(&Agent(agent.into()), position, Duration::from_secs(2), true).0
+        players.media(&Agent(agent.into()), (position, None), Duration::from_secs(2), true).0
     }
 
     #[test]
@@ -223,7 +228,7 @@ mod tests {
     fn the_number_of_sessions_is_bounded_and_closed_ones_still_count() {
         let players = Arc::new(Players::default());
         for number in 0..3 * SESSIONS_MAX {
-            let (_, transfer) = players.segment(&Agent(number.to_string()), 1, Duration::from_secs(2), true);
+            let (_, transfer) = players.media(&Agent(number.to_string()), (1, None), Duration::from_secs(2), true);
             transfer.complete();
         }
         assert_eq!(players.sessions().open.len(), SESSIONS_MAX);
@@ -233,8 +238,8 @@ mod tests {
     #[test]
     fn a_transfer_that_is_dropped_is_owed_no_more() {
         let players = Arc::new(Players::default());
-        players.segment(&Agent("a".into()), 1, Duration::ZERO, true).1.complete();
-        let (_, transfer) = players.segment(&Agent("a".into()), 2, Duration::ZERO, true);
+        players.media(&Agent("a".into()), (1, None), Duration::ZERO, true).1.complete();
+        let (_, transfer) = players.media(&Agent("a".into()), (2, None), Duration::ZERO, true);
         let stalls_in_an_hour = || {
             let later = players.now() + Duration::from_secs(3600);
             players.sessions().open[0].observer.stalls(later).seconds

@@ -1,4 +1,5 @@
-//! Names of files: `<epoch>-<number>.<extension>` for segments, `init-<epoch>-<index>.mp4` for init sections.
+//! Names of files: `<epoch>-<number>.<extension>` for segments, `part-<epoch>-<number>-<index>.<extension>` for their parts,
+//! `init-<epoch>-<index>.mp4` for init sections.
 //!
 //! The epoch makes a name immutable: after a restart of the broadcaster numbers may begin again, names don't.
 
@@ -11,6 +12,8 @@ pub enum Named {
     Playlist,
     /// A segment.
     Segment(Epoch, SegmentNumber),
+    /// A part of a segment, by its place in it.
+    Part(Epoch, SegmentNumber, usize),
     /// An initialization section, by its index in the catalogue.
     Init(Epoch, u16),
 }
@@ -21,6 +24,11 @@ pub const PLAYLIST: &str = "index.m3u8";
 /// The name of a segment; `extension` as in [`starling_proto::wire::Rendition::extension`].
 pub fn segment((epoch, number): (Epoch, SegmentNumber), extension: &str) -> String {
     format!("{epoch}-{number}.{extension}")
+}
+
+/// The name of a part of a segment.
+pub fn part((epoch, number): (Epoch, SegmentNumber), index: usize, extension: &str) -> String {
+    format!("part-{epoch}-{number}-{index}.{extension}")
 }
 
 /// The name of an initialization section.
@@ -37,6 +45,11 @@ pub fn parse(file: &str) -> Option<Named> {
     if let Some(rest) = stem.strip_prefix("init-") {
         let (epoch, index) = rest.split_once('-')?;
         return Some(Named::Init(Epoch(epoch.parse().ok()?), index.parse().ok()?));
+    }
+    if let Some(rest) = stem.strip_prefix("part-") {
+        let (segment, index) = rest.rsplit_once('-')?;
+        let (epoch, number) = segment.split_once('-')?;
+        return Some(Named::Part(Epoch(epoch.parse().ok()?), SegmentNumber(number.parse().ok()?), index.parse().ok()?));
     }
     let (epoch, number) = stem.split_once('-')?;
     Some(Named::Segment(Epoch(epoch.parse().ok()?), SegmentNumber(number.parse().ok()?)))
@@ -69,13 +82,31 @@ mod tests {
             parse(&segment((Epoch(7), SegmentNumber(12)), "m4s")),
             Some(Named::Segment(Epoch(7), SegmentNumber(12)))
         );
+        assert_eq!(
+            parse(&part((Epoch(7), SegmentNumber(12)), 3, "m4s")),
+            Some(Named::Part(Epoch(7), SegmentNumber(12), 3))
+        );
         assert_eq!(parse(&init(Epoch(7), 3)), Some(Named::Init(Epoch(7), 3)));
         assert_eq!(parse("index.m3u8"), Some(Named::Playlist));
     }
 
     #[test]
     fn names_never_given_mean_nothing() {
-        for name in ["", ".", "-", "7-.ts", "-7.ts", "7.ts", "init-7.mp4", "init-7-99999.mp4", "x-1.ts", "..", "7-12"] {
+        for name in [
+            "",
+            ".",
+            "-",
+            "7-.ts",
+            "-7.ts",
+            "7.ts",
+            "init-7.mp4",
+            "init-7-99999.mp4",
+            "part-7-1.ts",
+            "part-7-1-.ts",
+            "x-1.ts",
+            "..",
+            "7-12",
+        ] {
             assert_eq!(parse(name), None, "{name}");
         }
         assert_eq!(parse("99999999999999999999999-1.ts"), None);

@@ -21,6 +21,8 @@ pub(crate) fn announcement(epoch: u64, number: u64) -> Announcement {
 
 pub(crate) fn announcement_of_chunks(epoch: u64, number: u64, lengths: &[u32]) -> Announcement {
     Announcement {
+        parts: Vec::new(),
+        growing: false,
         epoch: Epoch(epoch),
         rendition: RenditionId(0),
         segment: SegmentNumber(number),
@@ -64,6 +66,7 @@ pub(crate) fn rendition(id: u16) -> Rendition {
         hls_version: 3,
         tags: Vec::new(),
         extension: "ts".into(),
+        part_target_us: None,
     }
 }
 

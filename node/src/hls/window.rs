@@ -30,6 +30,8 @@ pub struct Entry {
     pub discontinuity: bool,
     /// What is to be fetched; `None` for a hole, which is listed as EXT-X-GAP.
     pub media: Option<Playable>,
+    /// It still grows, so that only its parts can be listed. Only ever the last entry.
+    pub growing: bool,
 }
 
 /// A segment with all a player needs to play it.
@@ -68,17 +70,39 @@ pub fn window(media: &Media, rendition: RenditionId, rules: Rules) -> Window {
     // newer half of what is held is listed.
     let retired = (listing.len() / 2).min(listing.len().saturating_sub(LISTED_MIN));
     let mut window = Window::default();
-    for listed in listing.into_iter().skip(retired).skip_while(|listed| listed.position < rules.from) {
+    for listed in settle(listing).into_iter().skip(retired).skip_while(|listed| listed.position < rules.from) {
         window.append(listed, |epoch, index| media.init(rendition, epoch, index), rules);
     }
     window.drop_unsettled_end(rules);
     window
 }
 
+/// Leaves at most one segment that grows, at the end. One that others follow grows no more: it is as long as it was said to
+/// be, if the next begins where it ends or if so much has come since that the rest must be lost; until then nothing beyond it
+/// is listed, since what is listed can't be taken back.
+fn settle(mut listing: Vec<Listed>) -> Vec<Listed> {
+    let ends = |at: usize, listing: &[Listed]| {
+        let (this, next) = (&listing[at].announcement, &listing[at + 1].announcement);
+        let another = this.epoch != next.epoch;
+        another || this.end_chunk() == next.first_chunk || listing[at + 1..].iter().any(|later| later.complete)
+    };
+    let last = listing.len().saturating_sub(1);
+    let cut = (0..last).find(|at| listing[*at].announcement.growing && !ends(*at, &listing));
+    listing.truncate(cut.map_or(listing.len(), |at| at + 1));
+    listing
+}
+
 impl Window {
-    /// How many of the entries can be fetched.
+    /// How many of the entries can be fetched as whole segments.
     pub fn playable(&self) -> usize {
-        self.entries.iter().filter(|entry| entry.media.is_some()).count()
+        self.entries.iter().filter(|entry| entry.media.is_some() && !entry.growing).count()
+    }
+
+    /// Media sequence number of the newest segment listed, and how many parts of it are; of one that grows no more, `None`.
+    pub fn end(&self) -> Option<(u64, Option<usize>)> {
+        let last = self.entries.last()?;
+        let parts = last.media.as_ref().filter(|_| last.growing).map(|media| media.announcement.parts.len());
+        Some((last.position, parts))
     }
 
     fn append(&mut self, listed: Listed, init: impl Fn(Epoch, u16) -> Option<Bytes>, rules: Rules) {
@@ -108,6 +132,9 @@ impl Window {
         while self.entries.last().is_some_and(|entry| entry.media.is_none()) {
             self.entries.pop();
         }
+        if let Some(last) = self.entries.last_mut() {
+            last.growing = last.media.as_ref().is_some_and(|media| media.announcement.growing);
+        }
     }
 }
 
@@ -115,7 +142,8 @@ impl Entry {
     fn of(listed: &Listed, init: impl Fn(Epoch, u16) -> Option<Bytes>, rules: Rules) -> Self {
         let announcement = &listed.announcement;
         let needed = announcement.init.map(|index| init(announcement.epoch, index));
-        let playable = (listed.complete || !rules.complete_only) && needed != Some(None);
+        // What grows is listed by parts, and whoever announces a part has it or waits for it.
+        let playable = (listed.complete || announcement.growing || !rules.complete_only) && needed != Some(None);
         Self {
             position: listed.position,
             start: announcement.start,
@@ -126,10 +154,12 @@ impl Entry {
                 named: listed.named,
                 init: needed.flatten(),
             }),
+            growing: false,
         }
     }
 
-    fn end(&self) -> WallTime {
+    /// When its last frame was captured, as far as it goes.
+    pub fn end(&self) -> WallTime {
         self.start + std::time::Duration::from_micros(self.duration_us)
     }
 }
@@ -148,6 +178,7 @@ fn gaps(before: &Entry, after: &Entry) -> Vec<Entry> {
         duration_us,
         discontinuity: false,
         media: None,
+        growing: false,
     };
     (0..missing).map(gap).collect()
 }

@@ -1,4 +1,4 @@
-//! The built-in test picture as an input: a live stream that needs no other program.
+//! The built-in test picture as an input: a live stream that needs no other program, by segments or by parts.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use starling_proto::{RenditionId, WallTime};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use super::{Ingested, Segment, Shape, Track};
+use super::{Ingested, Part, Segment, Shape, Track};
 use crate::clock::wall_now;
 use crate::picture::{Config, ConfigError, Encoder, Sample};
 
@@ -20,6 +20,8 @@ pub struct Options {
     pub bitrates_bps: Vec<u64>,
     /// Length of a segment; a whole number of frames.
     pub segment: Duration,
+    /// Length of a part, likewise; `None`: whole segments only.
+    pub part: Option<Duration>,
 }
 
 /// Why there is no test picture.
@@ -31,6 +33,9 @@ pub enum TestPictureError {
     /// No segment of that length.
     #[error("segments of the test picture must last 0.2 to 20 seconds; change --segment-seconds")]
     SegmentLength,
+    /// No parts of that length.
+    #[error("parts of the test picture must last 0.04 seconds to half a segment; change --part-seconds")]
+    PartLength,
     /// None or too many.
     #[error("the test picture can have 1 to 16 renditions; change --bitrate")]
     Renditions,
@@ -54,6 +59,9 @@ pub async fn run(options: Options, events: mpsc::Sender<Ingested>) -> Result<(),
     if !(Duration::from_millis(200)..=Duration::from_secs(20)).contains(&options.segment) {
         return Err(TestPictureError::SegmentLength);
     }
+    if options.part.is_some_and(|part| part < Duration::from_millis(40) || part * 2 > options.segment) {
+        return Err(TestPictureError::PartLength);
+    }
     if !(1..=16).contains(&options.bitrates_bps.len()) {
         return Err(TestPictureError::Renditions);
     }
@@ -63,45 +71,85 @@ pub async fn run(options: Options, events: mpsc::Sender<Ingested>) -> Result<(),
         return Ok(());
     }
     let mut clock = CaptureClock::start();
-    let mut frames_before: u64 = 0;
+    let config = lanes[0].encoder.config().clone();
+    let frames = frames_in(&config, options.segment);
+    let step = options.part.map_or(frames, |part| frames_in(&config, part));
     for number in 0.. {
-        let frames = frames_per_segment(&lanes[0].encoder, options.segment);
-        let began = clock.wall_at(frames_before, lanes[0].encoder.config());
-        tokio::time::sleep_until(clock.instant_at(frames_before + frames, lanes[0].encoder.config()).into()).await;
-        for lane in &mut lanes {
-            let segment = lane.segment(number, began, frames_before, frames);
-            if events.send(Ingested::Segment(Box::new(segment))).await.is_err() {
-                return Ok(());
+        let before = number * frames;
+        let mut growing: Vec<Vec<u8>> = vec![Vec::new(); lanes.len()];
+        for at in (0..frames).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {
+            let end = (at + step).min(frames);
+            let piece = Piece { number, before, at, end, began: clock.wall_at(before, &config), last: end == frames };
+            tokio::time::sleep_until(clock.instant_at(before + end, &config).into()).await;
+            for (lane, growing) in lanes.iter_mut().zip(&mut growing) {
+                if events.send(lane.piece(&piece, growing)).await.is_err() {
+                    return Ok(());
+                }
             }
         }
-        frames_before += frames;
-        clock.follow(frames_before, lanes[0].encoder.config());
+        clock.follow(before + frames, &config);
     }
     Ok(())
 }
 
+/// A run of frames of one segment.
+struct Piece {
+    /// The segment's.
+    number: u64,
+    /// Frames before the segment.
+    before: u64,
+    /// The run, counted from the segment's first frame.
+    at: u64,
+    end: u64,
+    /// When the segment's first frame was captured.
+    began: WallTime,
+    /// The segment ends with it.
+    last: bool,
+}
+
 impl Lane {
-    fn segment(&mut self, number: u64, began: WallTime, frames_before: u64, frames: u64) -> Segment {
-        let frame_us = frame_us(self.encoder.config());
-        let samples: Vec<Sample> = (0..frames)
+    /// The next part; with the last of them, the segment. `growing`: what came before.
+    fn piece(&mut self, piece: &Piece, growing: &mut Vec<u8>) -> Ingested {
+        let config = self.encoder.config();
+        let (frame_us, frame_duration) = (frame_us(config), u64::from(config.frame_duration()));
+        let captured = |frame: u64| piece.began + Duration::from_micros(frame * frame_us);
+        let samples: Vec<Sample> = (piece.at..piece.end)
             .map(|frame| {
-                let captured = began + Duration::from_micros(frame * frame_us);
-                self.encoder.frame(u64::try_from(captured.0 / 1000).unwrap_or(0), number, frame == 0)
+                let shown = u64::try_from(captured(frame).0 / 1000).unwrap_or(0);
+                self.encoder.frame(shown, piece.number, frame == 0)
             })
             .collect();
-        let decode_time = frames_before * u64::from(self.encoder.config().frame_duration());
-        Segment {
+        let body = self.encoder.fragment(&samples, (piece.before + piece.at) * frame_duration);
+        growing.extend_from_slice(&body);
+        if piece.last {
+            return Ingested::Segment(Box::new(Segment {
+                rendition: self.track.id,
+                number: piece.number,
+                body: std::mem::take(growing).into(),
+                start: piece.began,
+                duration: Duration::from_micros(piece.end * frame_us),
+                discontinuity: false,
+                init: Some(self.init.clone()),
+                tags: Vec::new(),
+                uri: String::new(),
+                offset: 0,
+            }));
+        }
+        let duration = Duration::from_micros((piece.end - piece.at) * frame_us);
+        Ingested::Part(Box::new(Part {
             rendition: self.track.id,
-            number,
-            body: self.encoder.fragment(&samples, decode_time),
-            start: began,
-            duration: Duration::from_micros(frames * frame_us),
+            number: piece.number,
+            index: u32::try_from(piece.at / (piece.end - piece.at)).unwrap_or(u32::MAX),
+            body,
+            start: captured(piece.at),
+            duration,
+            independent: piece.at == 0,
             discontinuity: false,
             init: Some(self.init.clone()),
             tags: Vec::new(),
             uri: String::new(),
             offset: 0,
-        }
+        }))
     }
 }
 
@@ -149,7 +197,7 @@ fn lanes(options: &Options) -> Result<Vec<Lane>, ConfigError> {
             tags: vec!["#EXT-X-INDEPENDENT-SEGMENTS".to_owned()],
             uri: format!("{index}/index.m3u8"),
             extension: "m4s".to_owned(),
-            part_target: None,
+            part_target: options.part,
         };
         Ok(Lane { init: encoder.init_section(), encoder, track })
     };
@@ -173,9 +221,8 @@ fn shape(lanes: &[Lane]) -> Shape {
     Shape { multivariant, renditions }
 }
 
-fn frames_per_segment(encoder: &Encoder, segment: Duration) -> u64 {
-    let frame_us = frame_us(encoder.config());
-    u64::try_from(segment.as_micros()).unwrap_or(u64::MAX).div_ceil(frame_us.max(1)).max(1)
+fn frames_in(config: &Config, time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX).div_ceil(frame_us(config).max(1)).max(1)
 }
 
 fn frame_us(config: &Config) -> u64 {

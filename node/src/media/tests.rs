@@ -127,7 +127,7 @@ fn an_own_announcement_replaced_by_a_signed_one_keeps_its_name_and_chunks() {
     assert_eq!(listed.announcement.epoch, Epoch(9));
     assert!(!listed.discontinuity);
     assert_eq!(media.chunk(RENDITION, Epoch(9), ChunkNumber(77)), Some(Bytes::from_static(b"abc")));
-    assert_eq!(media.statement_beginning(RENDITION, Epoch(9), ChunkNumber(77)), "signed");
+    assert_eq!(media.statement_with(RENDITION, Epoch(9), ChunkNumber(77)), "signed");
 }
 
 #[test]

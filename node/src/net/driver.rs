@@ -56,7 +56,8 @@ pub struct Setup {
 pub enum Produced {
     /// A new catalogue and its envelope; an empty envelope for one made from the origin's playlist by a viewer.
     Catalogue(Arc<Catalogue>, Bytes),
-    /// A segment: announcement, envelope, chunks. An empty envelope as above.
+    /// A segment, or the next parts of one that grows: announcement, envelope, and the newest of its chunks, as many as
+    /// were not handed over before. An empty envelope as above.
     Segment(Arc<Announcement>, Bytes, Vec<Bytes>),
 }
 

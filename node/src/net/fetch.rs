@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use starling_proto::wire::{Announcement, Rendition};
+use starling_proto::wire::{Announcement, Part, Rendition};
 use starling_proto::{ChunkNumber, RequestId};
 use tokio::sync::mpsc;
 
@@ -31,12 +31,11 @@ pub(super) async fn fetch(
     to: mpsc::Sender<Fetched>,
 ) {
     let began = Instant::now();
-    let index = |number: ChunkNumber| usize::try_from(number.0.saturating_sub(announcement.first_chunk.0)).unwrap_or(0);
-    let bytes = announcement.byte_offset(index(chunks.start))..announcement.byte_offset(index(chunks.end));
     let mut next = chunks.start;
     let mut pending = BytesMut::new();
-    let result = origin
-        .fetch(&Place::of(&rendition, &announcement), bytes, |piece| {
+    let mut result = Ok(());
+    for (place, bytes) in pieces(&rendition, &announcement, chunks) {
+        let sink = |piece: Bytes| {
             pending.extend_from_slice(&piece);
             while let Some(len) = announcement.length_of(next).filter(|len| pending.len() >= *len as usize) {
                 let body = pending.split_to(len as usize).freeze();
@@ -45,7 +44,40 @@ pub(super) async fn fetch(
                 let _ = to.try_send(Fetched::Chunk { announcement: announcement.clone(), number: next, body, genuine });
                 next = ChunkNumber(next.0 + 1);
             }
-        })
-        .await;
+        };
+        result = origin.fetch(&place, bytes, sink).await;
+        if result.is_err() {
+            break;
+        }
+    }
     let _ = to.send(Fetched::Ended { id, took: began.elapsed(), error: result.err() }).await;
+}
+
+/// Where the bytes of chunks are: a range of the segment, or, while it grows and its parts are resources of their own, of
+/// each of these.
+fn pieces<'a>(
+    rendition: &'a Rendition,
+    announcement: &'a Announcement,
+    chunks: Range<ChunkNumber>,
+) -> Vec<(Place<'a>, Range<u64>)> {
+    let index = |number: ChunkNumber| usize::try_from(number.0.saturating_sub(announcement.first_chunk.0)).unwrap_or(0);
+    let wanted = announcement.byte_offset(index(chunks.start))..announcement.byte_offset(index(chunks.end));
+    let apart = announcement.growing && announcement.parts.iter().all(|part| part.source.is_some());
+    if !apart {
+        return vec![(Place::of(rendition, announcement), wanted)];
+    }
+    let at = |part: usize| announcement.byte_offset(announcement.part_begin(part));
+    let piece = |(index, part): (usize, &'a Part)| {
+        let source = part.source.as_ref()?;
+        let (begin, end) = (at(index), at(index + 1));
+        let bytes = wanted.start.max(begin)..wanted.end.min(end);
+        let place = Place {
+            playlist: &rendition.origin,
+            segment: &source.uri,
+            offset: source.offset,
+            len: Some(end - begin).filter(|_| source.offset == 0),
+        };
+        (bytes.start < bytes.end).then(|| (place, bytes.start - begin..bytes.end - begin))
+    };
+    announcement.parts.iter().enumerate().filter_map(piece).collect()
 }

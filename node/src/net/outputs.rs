@@ -101,7 +101,7 @@ impl Driver {
         let body = number.map(|n| self.media.chunk(rendition, epoch, n));
         let answer = match (number, body) {
             (Some(number), Some(Some(body))) => {
-                header.statement = self.media.statement_beginning(rendition, epoch, number);
+                header.statement = self.media.statement_with(rendition, epoch, number);
                 ChunkAnswer { header, body, spread: std::time::Duration::ZERO }
             }
             // Evicted from the store a moment before the machine forgot it.

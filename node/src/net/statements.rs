@@ -78,8 +78,8 @@ impl Driver {
     ) -> Result<(), StatementError> {
         let claimed: Announcement = statement::peek(envelope)?;
         let (rendition, epoch, first) = (claimed.rendition, claimed.epoch, claimed.first_chunk);
-        let proven = !self.media.statement_beginning(rendition, epoch, first).is_empty();
-        let known = self.media.announcement_of(rendition, epoch, first);
+        let proven = !self.media.statement_with(rendition, epoch, first).is_empty();
+        let known = self.media.announcement_of(rendition, epoch, first).filter(|known| !claimed.continues(known));
         if let (true, Some(announcement)) = (proven, known) {
             self.inputs.push_back(Input::Announced { announcement });
             return Ok(());
@@ -193,17 +193,21 @@ impl Driver {
         self.gossip(None, signed);
     }
 
-    /// The broadcaster's own segment; or, without envelope, one a viewer fetched by the origin's playlist.
+    /// The broadcaster's own segment, or more of one; or, without envelope, one a viewer fetched by the origin's playlist.
     pub(super) fn publish_segment(&mut self, announcement: Arc<Announcement>, signed: Bytes, chunks: Vec<Bytes>) {
         let (rendition, epoch) = (announcement.rendition, announcement.epoch);
         self.media.announce(announcement.clone(), signed.clone());
-        for (number, body) in (announcement.first_chunk.0..).map(ChunkNumber).zip(chunks) {
+        let fresh = announcement.end_chunk().0.saturating_sub(chunks.len() as u64);
+        let fresh_bytes: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        for (number, body) in (fresh..).map(ChunkNumber).zip(chunks) {
             self.media.insert(rendition, epoch, number, body);
         }
         if signed.is_empty() {
-            self.unsigned_bytes += announcement.byte_len();
+            self.unsigned_bytes += fresh_bytes;
         } else {
-            self.gossip(Some(rendition), signed);
+            if !announcement.growing {
+                self.gossip(Some(rendition), signed);
+            }
             self.inputs.push_back(Input::Produced { announcement });
         }
     }

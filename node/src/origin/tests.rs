@@ -16,7 +16,7 @@ fn body(len: usize) -> Bytes {
 }
 
 fn place(segment: &str, len: u64) -> Place<'_> {
-    Place { playlist: "video/index.m3u8", segment, offset: 0, len }
+    Place { playlist: "video/index.m3u8", segment, offset: 0, len: Some(len) }
 }
 
 async fn origin(server: &TestServer) -> Origin {

@@ -17,8 +17,6 @@ use super::{Peer, seeding};
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// Misses that cost a parent its place. One may be chance.
 const MISSES_MAX: u8 = 2;
-/// A candidate must be this much cheaper (in seconds) to replace a working parent: hysteresis.
-const IMPROVEMENT_MIN: f64 = 0.3;
 /// A parent stays at least this long before a better one is considered (research notes §3.4: at most one switch in 5 s).
 const STAY_MIN: Duration = Duration::from_secs(5);
 /// What a hop costs, in seconds: a delay and a turn in a queue (a guess; 40 ms and a few chunks at 10 Mbit/s).
@@ -70,13 +68,14 @@ impl Peer {
     /// Finds a parent for an orphaned substream, or a much better one for a supplied one.
     fn look_for_parent(&mut self, now: Now, t: usize, s: u8, out: &mut Vec<Output>) {
         let jitter = self.rng.jitter(self.config.improve_interval);
+        let improvement = self.tracks[t].pace.improvement_min;
         let substream = &self.tracks[t].substreams[usize::from(s)];
         let current = substream.parent;
         let settled = current.is_some() && now.mono.since(substream.since) < STAY_MIN;
         let best = if settled { None } else { self.best_parent(now.mono, t, s) };
         let current_cost = current.map(|p| self.cost_of(p, t, s).unwrap_or(f64::INFINITY));
         let take = match (best, current_cost) {
-            (Some((peer, cost)), Some(now_costs)) => Some(peer) != current && cost + IMPROVEMENT_MIN <= now_costs,
+            (Some((peer, cost)), Some(now_costs)) => Some(peer) != current && cost + improvement <= now_costs,
             (found, None) => found.is_some(),
             (None, Some(_)) => false,
         };
@@ -333,14 +332,14 @@ impl Peer {
 /// Longest ancestor path kept or told.
 pub(super) const PATH_MAX: usize = 64;
 
-/// What a viewer would cost as a parent, in seconds of delay; `None` if it has no path to the origin. A segment comes as a
-/// burst, so a parent with a share of its slots taken is busy with it for about that share of the segment's duration.
+/// What a viewer would cost as a parent, in seconds of delay; `None` if it has no path to the origin. A segment (or part)
+/// comes as a burst, so a parent with a share of its slots taken is busy with it for about that share of its duration.
 fn cost(neighbour: &Neighbour, track: &Track, substream: u8) -> Option<f64> {
     let depth = neighbour.depth(track.rendition, track.epoch, substream)?;
     let status = neighbour.status.as_ref().filter(|s| s.uplink_bps > 0)?;
     let slots = track.window.rate_bps().map(|rate| status.uplink_bps as f64 * f64::from(track.count()) / rate.max(1.0));
     let load = slots.map_or(0.0, |slots| 1.0 - f64::from(status.free_slots) / slots.max(1.0)).clamp(0.0, 1.0);
-    let burst = load * track.target_duration_us as f64 / 1e6;
+    let burst = load * track.pace.beat.as_secs_f64();
     let full = if status.free_slots == 0 { FULL_COST } else { 0.0 };
     let proximity = PROXIMITY_COST[usize::from(neighbour.proximity.min(3))];
     Some(f64::from(depth) * HOP_COST + burst + proximity + f64::from(neighbour.strikes) * STRIKE_COST + full)

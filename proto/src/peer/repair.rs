@@ -8,33 +8,22 @@ use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Kind, Role};
 
 use super::io::Output;
 use super::neighbours::Neighbour;
+use super::pace::Pace;
 use super::requests::{InFlight, Purpose};
-use super::track::{Substream, Track};
+use super::window::Span;
 use super::{Peer, seeding};
 
-/// Patience with a parent never exceeds this share of the target duration: there must be time left for the repair.
-const PATIENCE_SHARE_MAX: f64 = 0.6;
-/// A neighbour that follows the rendition probably has what was announced this long ago, whatever its last status said.
-const HELD_AFTER: Duration = Duration::from_millis(700);
 /// How often to look while something is missing. Well below the patience, above the cost of a look.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Repairs open with one neighbour at a time: enough to fill one round trip with 128 KiB chunks.
 const OPEN_PER_NEIGHBOUR_MAX: usize = 4;
 /// Repairs open in all (research notes, libp2p §9: 4–8 chunks a neighbour).
 const OPEN_MAX: usize = 24;
-/// A repair that takes longer is asked of somebody else too.
-const ANSWER_WITHIN: Duration = Duration::from_millis(1200);
 /// Fetches from the origin open at once.
 const ORIGIN_OPEN_MAX: usize = 4;
-/// Kept free between the expected end of an origin fetch and the deadline.
-const MARGIN: Duration = Duration::from_millis(150);
-/// When the second in the order of seeds stops waiting for the first, as a share of the target duration.
-const BACKUP_SHARE: f64 = 0.5;
 /// Failures in a row after which a neighbour is let go.
 pub(super) const STRIKES_MAX: u8 = 5;
-/// A neighbour that did not have a chunk is asked again after this: it may have got it meanwhile.
-const RETRY_UNKNOWN: Duration = Duration::from_millis(350);
-/// One that refused or did not answer, after this.
+/// A neighbour that refused or did not answer is asked again after this.
 const RETRY_FAILED: Duration = Duration::from_millis(1500);
 /// Chunks with failed attempts remembered.
 const TRIED_MAX: usize = 128;
@@ -69,21 +58,19 @@ impl Peer {
         let track = &self.tracks[t];
         let wanted = track.window.segments.iter().filter(|s| s.wanted && !s.is_complete());
         let chunks = wanted.flat_map(|segment| {
-            segment.open().map(move |(_, number)| {
+            segment.open().map(move |(index, number)| {
+                let Span { heard, origin_at, .. } = segment.span(index);
                 let substream = &track.substreams[usize::from(track.substream_of(number))];
                 let expected = substream.parent.is_some() && substream.cursor <= number;
-                let patience = if expected { self.patience(track, substream) } else { Duration::ZERO };
-                let repair_at = segment.heard + patience;
-                Missing { number, repair_at, origin_at: self.origin_at(t, number, segment.origin_at, segment.heard) }
+                let patience = if expected { substream.patience(track.pace.patience) } else { 0.0 };
+                Missing {
+                    number,
+                    repair_at: heard + Duration::from_secs_f64(patience),
+                    origin_at: self.origin_at(t, number, origin_at, heard),
+                }
             })
         });
         chunks.take(OPEN_MAX * 4).collect()
-    }
-
-    fn patience(&self, track: &Track, substream: &Substream) -> Duration {
-        let target = track.target_duration_us as f64 / 1e6;
-        let least = self.config.repair_patience.as_secs_f64();
-        Duration::from_secs_f64(substream.patience((least, target * PATIENCE_SHARE_MAX)))
     }
 
     /// When our timer lets us fetch a chunk from the origin: at once as its seed, a little later as the backup.
@@ -93,9 +80,7 @@ impl Peer {
         let served = serves && self.neighbours.source().is_some();
         match track.substreams[usize::from(track.substream_of(number))].rank {
             Some(0) if !served => heard,
-            Some(1) if !served => {
-                timer.min(heard + Duration::from_micros(track.target_duration_us).mul_f64(BACKUP_SHARE))
-            }
+            Some(1) if !served => timer.min(heard + track.pace.backup_wait),
             Some(_) | None => timer,
         }
     }
@@ -125,7 +110,8 @@ impl Peer {
         // What pull-ahead has passed will not come by itself from the parent either.
         let parent = substream.parent.filter(|_| substream.cursor <= number);
         let tried = |n: &Neighbour| track.tried.iter().any(|t| t.0 == number && t.1 == n.peer && t.2 > now);
-        let old = track.window.find(number).is_some_and(|(segment, _)| now.since(segment.heard) >= HELD_AFTER);
+        let heard = track.window.find(number).map(|(segment, index)| segment.span(index).heard);
+        let old = heard.is_some_and(|heard| now.since(heard) >= track.pace.held_after);
         let holds = |n: &Neighbour| {
             n.track_in(track.rendition, track.epoch).is_some_and(|t| old || t.head.is_some_and(|h| h >= number))
         };
@@ -148,8 +134,9 @@ impl Peer {
         for (at, segment) in
             self.tracks[t].window.segments.iter().enumerate().filter(|(_, s)| s.wanted && !s.is_complete())
         {
-            for (_, number) in segment.open() {
-                if self.origin_at(t, number, segment.origin_at, segment.heard) > now.mono {
+            for (index, number) in segment.open() {
+                let Span { heard, origin_at, .. } = segment.span(index);
+                if self.origin_at(t, number, origin_at, heard) > now.mono {
                     continue;
                 }
                 match runs.last_mut() {
@@ -208,7 +195,7 @@ impl Peer {
                 }
             }
             if !complete {
-                segment.origin_at = segment.origin_at.max(retry);
+                segment.spans.iter_mut().for_each(|span| span.origin_at = span.origin_at.max(retry));
             }
         }
         track.repair_at = now.mono;
@@ -217,10 +204,12 @@ impl Peer {
     /// A repair ended without a chunk.
     pub(super) fn unrepaired(&mut self, now: Now, request: &InFlight, header: Option<&ChunkHeader>) {
         let failed = header.is_none_or(|h| h.status == ChunkStatus::Refused);
+        let Some(t) = self.track_index(request.rendition, request.epoch) else { return };
+        let retry = if failed { RETRY_FAILED } else { self.tracks[t].pace.retry_unknown };
         if let Some(neighbour) = self.neighbours.find_mut(request.to) {
             neighbour.strikes = neighbour.strikes.saturating_add(u8::from(failed));
         }
-        self.reopen(now, request, if failed { RETRY_FAILED } else { RETRY_UNKNOWN });
+        self.reopen(now, request, retry);
     }
 
     /// A neighbour is gone: answers to what it was asked would confuse what is asked of others now.
@@ -250,7 +239,7 @@ impl Peer {
 
     /// Repairs without an answer for too long are asked of somebody else too.
     fn expire_repairs(&mut self, now: Time) {
-        let slow = |r: &InFlight| r.purpose == Purpose::Get && now.since(r.at) >= ANSWER_WITHIN;
+        let slow = |r: &InFlight| r.purpose == Purpose::Get && now >= self.answer_due(r);
         let overdue: Vec<_> = self.requests.iter().filter(|(_, r)| slow(r)).map(|(id, _)| *id).collect();
         for id in overdue {
             if let Some(request) = self.requests.close(id) {
@@ -262,17 +251,23 @@ impl Peer {
         }
     }
 
-    /// When a newly heard segment must be whole, and when our timer lets us fetch it from the origin.
-    pub(super) fn timers(&mut self, heard: Time, target: Duration) -> (Time, Time) {
-        let deadline = heard + target.mul_f64(self.config.deadline_share).max(Duration::from_millis(500));
-        let last = deadline.before(self.origin_took * 2 + MARGIN).max(heard);
+    /// When an open repair counts as slow.
+    fn answer_due(&self, repair: &InFlight) -> Time {
+        let pace = self.track_index(repair.rendition, repair.epoch).map(|t| self.tracks[t].pace);
+        repair.at + pace.map_or(Duration::ZERO, |pace| pace.answer_within)
+    }
+
+    /// When our timer lets us fetch from the origin what must be here within `time` of `heard`.
+    pub(super) fn origin_timer(&mut self, heard: Time, time: Duration, pace: Pace) -> Time {
+        let fetch = self.origin_took.mul_f64(pace.origin_factor) + pace.origin_margin;
+        let last = (heard + time).before(fetch).max(heard);
         let spread = last.since(heard).mul_f64(self.config.origin_spread_share);
         let wait = seeding::staggered(spread, self.audience.max(1), self.rng.unit());
-        (deadline, last.before(spread) + wait)
+        last.before(spread) + wait
     }
 
     pub(super) fn repair_deadline(&self) -> Time {
-        let slow = self.requests.iter().filter(|(_, r)| r.purpose == Purpose::Get).map(|(_, r)| r.at + ANSWER_WITHIN);
+        let slow = self.requests.iter().filter(|(_, r)| r.purpose == Purpose::Get).map(|(_, r)| self.answer_due(r));
         let tracks = self.tracks.iter().map(|t| t.repair_at);
         slow.chain(tracks).min().unwrap_or(Time::NEVER)
     }

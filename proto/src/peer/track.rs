@@ -2,8 +2,9 @@
 
 use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, RequestId};
 use crate::time::{Time, WallTime};
-use crate::wire::{Feedback, TrackStatus};
+use crate::wire::{Feedback, Rendition, TrackStatus};
 
+use super::pace::Pace;
 use super::window::Window;
 
 /// State of one followed rendition.
@@ -12,6 +13,7 @@ pub(crate) struct Track {
     pub(crate) rendition: RenditionId,
     pub(crate) epoch: Epoch,
     pub(crate) target_duration_us: u64,
+    pub(crate) pace: Pace,
     pub(crate) window: Window,
     pub(crate) substreams: Vec<Substream>,
     /// When we began to follow it, by the broadcaster's clock: what was announced earlier is fetched only if a player wants it.
@@ -59,13 +61,14 @@ pub(crate) struct Substream {
 const PATH_EXPIRY: std::time::Duration = std::time::Duration::from_secs(12);
 
 impl Track {
-    pub(crate) fn new(rendition: RenditionId, epoch: Epoch, substreams: u8, target_s: u32, joined: WallTime) -> Self {
+    pub(crate) fn new(rendition: &Rendition, epoch: Epoch, pace: Pace, joined: WallTime) -> Self {
         Self {
-            rendition,
+            rendition: rendition.id,
             epoch,
-            target_duration_us: u64::from(target_s) * 1_000_000,
+            target_duration_us: u64::from(rendition.target_duration) * 1_000_000,
+            pace,
             window: Window::default(),
-            substreams: vec![Substream::default(); usize::from(substreams.max(1))],
+            substreams: vec![Substream::default(); usize::from(rendition.substreams.max(1))],
             joined,
             from: None,
             unchecked: Vec::new(),

@@ -1,6 +1,7 @@
 //! Which chunks of the newest segments are here, on the way, or missing.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,16 +34,23 @@ impl Positions {
     }
 }
 
+/// Chunks of a segment that were announced at once: a part or several of a growing segment, otherwise all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    /// Index of the chunk after its last.
+    pub(crate) end: usize,
+    /// When we heard of it, or when a player first wanted it, if that was later.
+    pub(crate) heard: Time,
+    /// When our own timer lets us ask the origin.
+    pub(crate) origin_at: Time,
+}
+
 /// One announced segment.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
     pub(crate) announcement: Arc<Announcement>,
-    /// When we heard of it, or when a player first wanted it, if that was later.
-    pub(crate) heard: Time,
-    /// When it must be whole.
-    pub(crate) deadline: Time,
-    /// When our own timer lets us ask the origin.
-    pub(crate) origin_at: Time,
+    /// At least one; the last ends with the last chunk.
+    pub(crate) spans: Vec<Span>,
     /// Whether we fetch it at all: announced after we joined, or wanted by a player.
     pub(crate) wanted: bool,
     pub(crate) have: Positions,
@@ -53,6 +61,36 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
+    /// A segment just heard of.
+    pub(crate) fn new(announcement: Arc<Announcement>, heard: Time, origin_at: Time, wanted: bool) -> Self {
+        let spans = vec![Span { end: announcement.lengths.len(), heard, origin_at }];
+        let (have, asked, at_origin) = Default::default();
+        Self { announcement, spans, wanted, have, asked, at_origin }
+    }
+
+    /// Takes over what is now said of a growing segment. Returns the positions that are new.
+    pub(crate) fn grow(&mut self, announcement: Arc<Announcement>, heard: Time, origin_at: Time) -> Range<usize> {
+        let fresh = self.announcement.lengths.len()..announcement.lengths.len();
+        if !fresh.is_empty() {
+            self.spans.push(Span { end: fresh.end, heard, origin_at });
+        }
+        self.announcement = announcement;
+        fresh
+    }
+
+    /// A player wants what nobody wanted before: it counts as heard of now.
+    pub(crate) fn want(&mut self, heard: Time, origin_at: Time) {
+        self.wanted = true;
+        self.spans = vec![Span { end: self.announcement.lengths.len(), heard, origin_at }];
+    }
+
+    /// What was announced together with the chunk at `index`.
+    pub(crate) fn span(&self, index: usize) -> Span {
+        let at = self.spans.partition_point(|span| span.end <= index).min(self.spans.len() - 1);
+        self.spans[at]
+    }
+
+    /// Whether all that is announced of it is here.
     pub(crate) fn is_complete(&self) -> bool {
         self.have.len() == self.announcement.lengths.len()
     }

@@ -1,4 +1,7 @@
 //! The broadcaster's signed statement of what a segment consists of.
+//!
+//! In low latency a segment is stated while it grows: each statement says all of it so far, so that any one of them makes up
+//! for those that were missed. Statements of a growing segment ride with chunks; the last one goes out on gossip.
 
 use bytes::Bytes;
 
@@ -14,7 +17,7 @@ use crate::time::WallTime;
 pub const HASH_LEN: usize = 16;
 
 message! {
-    /// One segment: where it stands, which chunks it is cut into, what each hashes to.
+    /// One segment, or what there is of it so far: where it stands, which chunks it is cut into, what each hashes to.
     pub struct Announcement {
         /// The broadcaster's start it belongs to.
         1 => epoch: Epoch,
@@ -30,7 +33,7 @@ message! {
         6 => hashes: Bytes,
         /// When its first frame was captured (EXT-X-PROGRAM-DATE-TIME), by the broadcaster's clock.
         7 => start: WallTime,
-        /// EXTINF, microseconds.
+        /// EXTINF, microseconds; of a growing segment, so far.
         8 => duration_us: u64,
         /// EXT-X-DISCONTINUITY stands before it.
         9 => discontinuity: bool,
@@ -44,6 +47,34 @@ message! {
         13 => offset: u64,
         /// When this was said, by the broadcaster's clock.
         14 => announced: WallTime,
+        /// Its parts in order, for a low-latency stream; together they hold all chunks and the whole duration.
+        15 => parts: Vec<Part>,
+        /// More parts will follow.
+        16 => growing: bool,
+    }
+}
+
+message! {
+    /// One part (EXT-X-PART) of a segment: a run of its chunks.
+    pub struct Part {
+        /// How many chunks.
+        1 => chunks: u16,
+        /// DURATION, microseconds.
+        2 => duration_us: u32,
+        /// INDEPENDENT=YES: decoding can begin with it.
+        3 => independent: bool,
+        /// Where the origin has it while the segment grows; absent if at [`Announcement::uri`], at its place in the segment.
+        4 => source: Option<PartSource>,
+    }
+}
+
+message! {
+    /// A resource of its own for a part.
+    pub struct PartSource {
+        /// As [`Announcement::uri`].
+        1 => uri: String,
+        /// Offset of its first byte within that resource.
+        2 => offset: u64,
     }
 }
 
@@ -95,6 +126,35 @@ impl Announcement {
         std::time::Duration::from_micros(self.duration_us)
     }
 
+    fn parts_add_up(&self) -> bool {
+        let sound = |part: &Part| {
+            part.chunks > 0
+                && part.source.as_ref().is_none_or(|source| {
+                    source.uri.len() <= 2048 && !source.uri.contains(['\r', '\n']) && source.offset < 1 << 62
+                })
+        };
+        self.parts.iter().all(sound)
+            && self.part_begin(self.parts.len()) == self.lengths.len()
+            && self.parts.iter().map(|part| u64::from(part.duration_us)).sum::<u64>() == self.duration_us
+    }
+
+    /// Index of the first chunk of part `index`; of the number after the last part, the number of chunks.
+    pub fn part_begin(&self, index: usize) -> usize {
+        self.parts.iter().take(index).map(|part| usize::from(part.chunks)).sum()
+    }
+
+    /// Whether this says more of a growing segment than `earlier` did, and nothing else of what that said.
+    pub fn continues(&self, earlier: &Self) -> bool {
+        let further = self.lengths.len() > earlier.lengths.len() || !self.growing;
+        earlier.growing
+            && further
+            && (self.epoch, self.rendition) == (earlier.epoch, earlier.rendition)
+            && (self.segment, self.first_chunk, self.start) == (earlier.segment, earlier.first_chunk, earlier.start)
+            && self.lengths.starts_with(&earlier.lengths)
+            && self.hashes.starts_with(&earlier.hashes)
+            && self.parts.starts_with(&earlier.parts)
+    }
+
     /// Bits per second of this segment.
     pub fn rate_bps(&self) -> f64 {
         self.byte_len() as f64 * 8e6 / self.duration_us.max(1) as f64
@@ -117,7 +177,9 @@ impl Statement for Announcement {
             && self.uri.len() <= 2048
             && !self.uri.contains(['\r', '\n'])
             && (0..1 << 53).contains(&self.start.0)
-            && self.offset < 1 << 62;
+            && self.offset < 1 << 62
+            && (!self.growing || !self.parts.is_empty())
+            && (self.parts.is_empty() || self.parts_add_up());
         if ok { Ok(()) } else { Err(DecodeError::OutOfRange) }
     }
 }

@@ -55,6 +55,8 @@ message! {
         9 => tags: Vec<String>,
         /// File name ending of its segments ("m4s", "ts", "vtt"), which tells players the type.
         10 => extension: String,
+        /// PART-TARGET, microseconds: no part is longer; absent for a rendition without parts.
+        11 => part_target_us: Option<u32>,
     }
 }
 
@@ -91,6 +93,7 @@ impl Statement for Catalogue {
         let sound = |r: &Rendition| {
             (1..=32).contains(&r.substreams)
                 && (1..=3600).contains(&r.target_duration)
+                && r.part_target_us.is_none_or(|us| (10_000..=10_000_000).contains(&us))
                 && r.label.len() <= MAX_TEXT_LEN
                 && (1..=8).contains(&r.extension.len())
                 && r.extension.bytes().all(|b| b.is_ascii_alphanumeric())

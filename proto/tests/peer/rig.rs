@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use starling_proto::wire::{
-    Announcement, Catalogue, ChunkHeader, ChunkRequest, ChunkStatus, HASH_LEN, Hello, Kind, Rendition, Role, Status,
-    TrackStatus, VERSION,
+    Announcement, Catalogue, ChunkHeader, ChunkRequest, ChunkStatus, HASH_LEN, Hello, Kind, Part, Rendition, Role,
+    Status, TrackStatus, VERSION,
 };
 use starling_proto::{
     ChunkNumber, Config, Epoch, Input, Now, Outcome, Output, Peer, PeerId, RenditionId, RequestId, SegmentNumber,
@@ -131,6 +131,7 @@ pub(crate) fn catalogue(epoch: Epoch, serves: bool) -> Arc<Catalogue> {
             hls_version: 6,
             tags: Vec::new(),
             extension: "m4s".into(),
+            part_target_us: None,
         }],
         serves,
         ended: false,
@@ -139,6 +140,8 @@ pub(crate) fn catalogue(epoch: Epoch, serves: bool) -> Arc<Catalogue> {
 
 pub(crate) fn announcement(epoch: Epoch, segment: u64, now: Time) -> Arc<Announcement> {
     Arc::new(Announcement {
+        parts: Vec::new(),
+        growing: false,
         epoch,
         rendition: RENDITION,
         segment: SegmentNumber(segment),
@@ -153,6 +156,22 @@ pub(crate) fn announcement(epoch: Epoch, segment: u64, now: Time) -> Arc<Announc
         uri: format!("{segment}.m4s"),
         offset: 0,
         announced: WallTime(now.0 as i64),
+    })
+}
+
+/// The first `parts` parts, of one chunk each, of a segment of a low-latency stream.
+pub(crate) fn growing(segment: u64, parts: u64, now: Time) -> Arc<Announcement> {
+    let whole = announcement(EPOCH, segment, now);
+    let part = |index| Part { chunks: 1, duration_us: 250_000, independent: index == 0, source: None };
+    Arc::new(Announcement {
+        lengths: vec![LEN; parts as usize],
+        hashes: Bytes::from(vec![0; HASH_LEN * parts as usize]),
+        duration_us: 250_000 * parts,
+        parts: (0..parts).map(part).collect(),
+        growing: parts < CHUNKS,
+        // Which segment it is, not when it was asked for.
+        start: WallTime(segment as i64 * 2_000_000),
+        ..(*whole).clone()
     })
 }
 

@@ -140,6 +140,7 @@ impl World {
                 hls_version: 6,
                 tags: Vec::new(),
                 extension: "m4s".into(),
+                part_target_us: None,
             }],
             serves: scenario.serves,
             ended: false,

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use starling_proto::RenditionId;
-use starling_proto::wire::Announcement;
+use starling_proto::wire::{Announcement, HASH_LEN, Part};
+use starling_proto::{ChunkNumber, RenditionId};
 
 use super::*;
 use crate::hls::samples;
@@ -18,7 +18,11 @@ fn written(media: &Media) -> String {
 }
 
 fn media_text(catalogue: &Catalogue, window: &Window) -> String {
-    media(&catalogue.renditions[0], window, "", catalogue.ended)
+    media(&catalogue.renditions[0], window, form("", catalogue.ended))
+}
+
+fn form(prefix: &str, ended: bool) -> Form<'_> {
+    Form { prefix, ended, hold_back: Duration::ZERO, skip: false, reports: &[] }
 }
 
 /// The lines that are neither dates nor durations.
@@ -77,7 +81,7 @@ fn fragmented_mp4_across_a_restart_with_a_gap_and_an_end() {
     }
     let window = window(&media, RenditionId(0), Rules { ended: true, ..Rules::default() });
     assert_eq!(
-        super::media(&catalogue.renditions[0], &window, "0/", true),
+        super::media(&catalogue.renditions[0], &window, form("0/", true)),
         "#EXTM3U\n\
          #EXT-X-VERSION:6\n\
          #EXT-X-TARGETDURATION:2\n\
@@ -203,4 +207,97 @@ fn dates_out_of_range_are_left_out() {
     let media = samples::media(samples::catalogue(1));
     media.announce(Arc::new(Announcement { start: WallTime(i64::MAX), ..samples::announcement(1, 1) }), Bytes::new());
     assert_eq!(skeleton(&written(&media)), ["1-1.ts"]);
+}
+
+/// A rendition in parts of half a second, four to a segment.
+fn in_parts() -> Arc<Media> {
+    let mut catalogue = samples::catalogue(1);
+    catalogue.renditions[0].part_target_us = Some(500_000);
+    samples::media(catalogue)
+}
+
+/// The first `parts` parts of a segment.
+fn grown(number: u64, parts: usize) -> Announcement {
+    let part = |index| Part { chunks: 1, duration_us: 500_000, independent: index == 0, source: None };
+    Announcement {
+        first_chunk: ChunkNumber(number * 4),
+        lengths: vec![100; parts],
+        hashes: Bytes::from(vec![0; HASH_LEN * parts]),
+        duration_us: 500_000 * parts as u64,
+        parts: (0..parts).map(part).collect(),
+        growing: parts < 4,
+        ..samples::announcement(1, number)
+    }
+}
+
+fn say(media: &Media, announcement: Announcement) {
+    assert!(media.announce(Arc::new(announcement), Bytes::from_static(b"signed")));
+}
+
+#[test]
+fn a_growing_segment_is_listed_by_parts_and_what_comes_next_is_hinted() {
+    let media = in_parts();
+    (1..9).for_each(|number| say(&media, grown(number, 4)));
+    say(&media, grown(9, 1));
+    say(&media, grown(9, 2));
+    let text = written(&media);
+    assert!(text.contains("#EXT-X-VERSION:9\n"), "{text}");
+    assert!(text.contains("#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=1.500,CAN-SKIP-UNTIL=12.0\n"));
+    assert!(text.contains("#EXT-X-PART-INF:PART-TARGET=0.500000\n"));
+    let tail: Vec<_> = text.lines().rev().take(4).collect();
+    assert!(tail[3].starts_with("#EXT-X-PROGRAM-DATE-TIME:"), "{text}");
+    assert_eq!(
+        tail[..3],
+        [
+            "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"part-1-9-2.ts\"",
+            "#EXT-X-PART:DURATION=0.500000,URI=\"part-1-9-1.ts\"",
+            "#EXT-X-PART:DURATION=0.500000,URI=\"part-1-9-0.ts\",INDEPENDENT=YES"
+        ]
+    );
+    assert!(text.contains("part-1-7-0.ts") && !text.contains("part-1-4-0.ts"), "old parts are not listed: {text}");
+    say(&media, grown(9, 4));
+    let text = written(&media);
+    assert!(
+        text.ends_with("#EXTINF:2.000000,\n1-9.ts\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"part-1-10-0.ts\"\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn nothing_is_listed_behind_a_segment_whose_end_is_unknown() {
+    let media = in_parts();
+    (1..4).for_each(|number| say(&media, grown(number, 4)));
+    say(&media, grown(4, 3));
+    say(&media, grown(5, 1));
+    assert!(!written(&media).contains("part-1-5-0"), "{}", written(&media));
+    say(&media, grown(4, 4));
+    let text = written(&media);
+    assert!(text.contains("1-4.ts") && text.contains("part-1-5-0"), "{text}");
+}
+
+#[test]
+fn a_segment_ends_where_the_next_begins_even_if_nobody_said_so() {
+    let media = in_parts();
+    (1..4).for_each(|number| say(&media, grown(number, 4)));
+    say(&media, Announcement { growing: true, ..grown(4, 4) });
+    assert!(!written(&media).contains("1-4.ts\n#EXTINF"));
+    say(&media, grown(5, 1));
+    let text = written(&media);
+    assert!(text.contains("#EXTINF:2.000000,\n1-4.ts\n"), "{text}");
+}
+
+#[test]
+fn a_delta_update_leaves_out_what_is_beyond_the_limit_and_nothing_else() {
+    let media = in_parts();
+    (1..=24).for_each(|number| say(&media, grown(number, 4)));
+    let catalogue = media.catalogue().expect("a catalogue");
+    let window = window(&media, RenditionId(0), Rules::default());
+    let whole = super::media(&catalogue.renditions[0], &window, form("", false));
+    let delta = super::media(&catalogue.renditions[0], &window, Form { skip: true, ..form("", false) });
+    let skipped = delta.lines().find_map(|line| line.strip_prefix("#EXT-X-SKIP:SKIPPED-SEGMENTS=")).expect("skips");
+    let skipped: usize = skipped.parse().expect("a number");
+    let count = |text: &str| text.lines().filter(|line| line.starts_with("#EXTINF")).count();
+    assert_eq!(count(&whole), count(&delta) + skipped);
+    assert_eq!(count(&delta), 7, "six target durations, and the one that ends where they begin: {delta}");
+    assert!(whole.ends_with(&delta[delta.find("#EXT-X-PART:").expect("parts")..]));
 }

@@ -74,6 +74,8 @@ impl World {
         let len = (self.scenario.bitrate_bps * seconds / 8.0 / chunks as f64) as u32;
         let start = self.clock().wall - Duration::from_secs_f64(seconds);
         let announcement = Arc::new(Announcement {
+            parts: Vec::new(),
+            growing: false,
             epoch: EPOCH,
             rendition: RENDITION,
             segment: SegmentNumber(number),

@@ -1,0 +1,79 @@
+//! How quick everything about a track has to be: by segments, or in low latency by parts.
+
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::wire::Rendition;
+
+/// Waits and limits of one track.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// From one announcement to the next.
+    pub(crate) beat: Duration,
+    /// From announcement to the moment the chunks must be here.
+    pub(crate) due: Duration,
+    /// Bounds of the patience with a parent whose chunk was announced but did not come, seconds.
+    pub(crate) patience: (f64, f64),
+    /// A neighbour that follows the rendition probably has what was announced this long ago, whatever its last status said.
+    pub(crate) held_after: Duration,
+    /// A neighbour that did not have a chunk is asked again after this: it may have got it meanwhile.
+    pub(crate) retry_unknown: Duration,
+    /// A repair that takes longer is asked of somebody else too.
+    pub(crate) answer_within: Duration,
+    /// How long the second in the order of seeds waits for the first.
+    pub(crate) backup_wait: Duration,
+    /// A fetch from the origin is begun this many times its usual duration before the chunks are due, and `origin_margin`.
+    pub(crate) origin_factor: f64,
+    /// See above.
+    pub(crate) origin_margin: Duration,
+    /// A candidate must be this much cheaper (in seconds) to replace a working parent: hysteresis.
+    pub(crate) improvement_min: f64,
+}
+
+/// Patience with a parent never exceeds this share of the target duration: there must be time left for the repair.
+const PATIENCE_SHARE_MAX: f64 = 0.6;
+/// When the second in the order of seeds stops waiting for the first, as a share of the target duration.
+const BACKUP_SHARE: f64 = 0.5;
+
+impl Pace {
+    pub(crate) fn of(rendition: &Rendition, config: &Config) -> Self {
+        let target = Duration::from_secs(u64::from(rendition.target_duration));
+        match rendition.part_target_us {
+            None => Self::segments(target, config),
+            Some(us) => Self::parts(Duration::from_micros(u64::from(us)), config),
+        }
+    }
+
+    fn segments(target: Duration, config: &Config) -> Self {
+        Self {
+            beat: target,
+            due: target.mul_f64(config.deadline_share).max(Duration::from_millis(500)),
+            patience: (config.repair_patience.as_secs_f64(), target.as_secs_f64() * PATIENCE_SHARE_MAX),
+            held_after: Duration::from_millis(700),
+            retry_unknown: Duration::from_millis(350),
+            answer_within: Duration::from_millis(1200),
+            backup_wait: target.mul_f64(BACKUP_SHARE),
+            origin_factor: 2.0,
+            origin_margin: Duration::from_millis(150),
+            improvement_min: 0.3,
+        }
+    }
+
+    /// Shares of the time there is; the shares are guesses. A part is announced by a chunk that got here, so patience need
+    /// not cover the depth of a tree, only that substreams differ in it.
+    fn parts(part: Duration, config: &Config) -> Self {
+        let due = config.part_due;
+        Self {
+            beat: part,
+            due,
+            patience: (due.as_secs_f64() * 0.12, due.as_secs_f64() * 0.35),
+            held_after: due.mul_f64(0.2),
+            retry_unknown: due.mul_f64(0.12),
+            answer_within: due.mul_f64(0.45),
+            backup_wait: due.mul_f64(0.3),
+            origin_factor: 1.25,
+            origin_margin: Duration::from_millis(80),
+            improvement_min: 0.15,
+        }
+    }
+}

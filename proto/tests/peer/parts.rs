@@ -1,0 +1,130 @@
+//! Low latency: segments that are announced while they grow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use starling_proto::wire::{ChunkStatus, Kind, Rendition};
+use starling_proto::{ChunkNumber, Config, Input, Output};
+
+use crate::rig::*;
+
+const BEAT: Duration = Duration::from_millis(250);
+
+/// A viewer of a stream in parts with two neighbours, all its substreams supplied.
+fn viewer_with_neighbours() -> (Rig, Vec<Output>) {
+    let mut rig = Rig::new(viewer());
+    follow(&mut rig);
+    rig.meet(id(2), status(1, 0, 1_000_000));
+    rig.meet(id(3), status(2, 0, 1_000_000));
+    let mut out = rig.feed(Input::Announced { announcement: growing(0, 1, rig.now) });
+    out.extend(plain(rig.pass(BEAT / 5)));
+    (rig, out)
+}
+
+fn follow(rig: &mut Rig) {
+    let whole = catalogue(EPOCH, true);
+    let parts = Rendition { part_target_us: Some(250_000), ..whole.renditions[0].clone() };
+    let mut catalogue = (*whole).clone();
+    catalogue.renditions = vec![parts];
+    rig.feed(Input::CatalogueHeld { catalogue: Arc::new(catalogue) });
+    rig.feed(Input::Followed { rendition: RENDITION });
+}
+
+/// The parent of the substream of `number` brings it, with what is said of its segment so far.
+fn arrives(rig: &mut Rig, out: &[Output], number: u64) -> Vec<Output> {
+    let said = growing(number / CHUNKS, number % CHUNKS + 1, rig.now);
+    let mut all = rig.feed(Input::Announced { announcement: said });
+    let (open, from, ..) = *requests(out).iter().rfind(|r| r.3 == number && r.2 == Kind::Next).expect("asked for");
+    all.extend(rig.respond(open, number, vec![from.tag()]));
+    all.extend(rig.check(number, Some(from), true));
+    all
+}
+
+#[test]
+fn the_next_part_is_asked_for_before_it_is_announced() {
+    let (_, out) = viewer_with_neighbours();
+    let mut next: Vec<_> = requests(&out).into_iter().map(|r| (r.3, r.2)).collect();
+    next.sort_by_key(|r| r.0);
+    assert_eq!(next, (0..4).map(|n| (n, Kind::Next)).collect::<Vec<_>>());
+}
+
+#[test]
+fn parts_on_time_are_never_repaired_nor_fetched_from_the_origin() {
+    let (mut rig, mut out) = viewer_with_neighbours();
+    for number in 0..3 * CHUNKS {
+        let more = arrives(&mut rig, &out, number);
+        out.extend(more);
+        let passed = plain(rig.pass(BEAT));
+        out.extend(passed);
+    }
+    assert!(requests(&out).iter().all(|r| r.2 == Kind::Next), "{:?}", requests(&out));
+    assert!(fetches(&out).is_empty());
+    assert_eq!(rig.peer.stats().peer_bytes, 3 * CHUNKS * u64::from(LEN));
+}
+
+#[test]
+fn a_part_whose_successor_came_first_is_repaired_before_it_is_due() {
+    let (mut rig, mut out) = viewer_with_neighbours();
+    let first = arrives(&mut rig, &out, 0);
+    out.extend(first);
+    out.extend(plain(rig.pass(BEAT)));
+    let missed = rig.peer.parents()[1].expect("a parent");
+    out.extend(plain(rig.pass(BEAT)));
+    let heard = rig.now;
+    let third = arrives(&mut rig, &out, 2);
+    out.extend(third);
+    let timed = rig.pass(Config::viewer(STREAM, SOURCE).part_due);
+    let is_repair = |o: &Output| matches!(o, Output::Request { request, to, .. } if request.kind == Kind::Get && request.number.0 == 1 && *to != missed);
+    let repaired = timed.iter().find(|(_, o)| is_repair(o)).expect("asked of the other neighbour").0;
+    assert!(repaired.since(heard) < 2 * BEAT, "after {:?}", repaired.since(heard));
+    let all = plain(timed);
+    assert_eq!(fetches(&all).iter().filter(|f| (f.1..f.2).contains(&1)).count(), 1, "and of the origin in time");
+}
+
+#[test]
+fn the_end_of_a_segment_changes_nothing_that_was_said() {
+    let (mut rig, mut out) = viewer_with_neighbours();
+    for number in 0..CHUNKS - 1 {
+        let more = arrives(&mut rig, &out, number);
+        out.extend(more);
+        let passed = plain(rig.pass(BEAT));
+        out.extend(passed);
+    }
+    // The last part is lost; the announcement by gossip tells of it.
+    out.extend(rig.feed(Input::Announced { announcement: growing(0, CHUNKS, rig.now) }));
+    out.extend(plain(rig.pass(2 * BEAT)));
+    let repairs: Vec<u64> = requests(&out).iter().filter(|r| r.2 == Kind::Get).map(|r| r.3).collect();
+    assert_eq!(repairs, [CHUNKS - 1]);
+}
+
+#[test]
+fn who_waits_for_a_part_gets_it_when_it_is_announced_and_here() {
+    let mut rig = Rig::new(Config::source(STREAM, id(1)));
+    follow(&mut rig);
+    rig.meet(id(2), status(1, 0, 1_000_000));
+    let (waiting, out) = rig.ask(id(2), Kind::Next, 1);
+    assert_eq!(answered(&out, waiting), None);
+    let out = rig.feed(Input::Produced { announcement: growing(0, 1, rig.now) });
+    assert_eq!(answered(&out, waiting), None, "another substream's");
+    let out = rig.feed(Input::Produced { announcement: growing(0, 2, rig.now) });
+    assert_eq!(answered(&out, waiting), Some((ChunkStatus::Chunk, Some(1))));
+}
+
+#[test]
+fn one_who_joins_within_a_segment_gets_it_from_its_beginning() {
+    let mut rig = Rig::new(viewer());
+    follow(&mut rig);
+    rig.meet(id(2), status(1, 2, 1_000_000));
+    // Said before we joined: nobody wants it yet.
+    let old = growing(0, 2, rig.now);
+    let old = starling_proto::wire::Announcement { announced: starling_proto::WallTime(0), ..(*old).clone() };
+    let mut out = rig.feed(Input::Announced { announcement: Arc::new(old) });
+    assert!(requests(&out).iter().all(|r| r.3 >= 2));
+    out.extend(rig.feed(Input::Announced { announcement: growing(0, 3, rig.now) }));
+    out.extend(plain(rig.pass(4 * BEAT)));
+    for number in 0..3 {
+        let asked =
+            requests(&out).iter().any(|r| r.3 == number) || fetches(&out).iter().any(|f| (f.1..f.2).contains(&number));
+        assert!(asked, "{}", ChunkNumber(number));
+    }
+}
