@@ -1,7 +1,9 @@
-//! A small HTTP/1.1 server for tests: keeps connections, answers by a function, dies when dropped.
+//! A small HTTP/1.1 server for tests: keeps connections, answers by a function, at once or in its own time, dies when
+//! dropped.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{future::Future, net::SocketAddr, sync::Arc};
 
+use futures::future::BoxFuture;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -21,7 +23,7 @@ pub(super) struct Request {
     pub(super) range: Option<(usize, usize)>,
 }
 
-type Answer = Arc<dyn Fn(&Request) -> Reply + Send + Sync>;
+type Answer = Arc<dyn Fn(Request) -> BoxFuture<'static, Reply> + Send + Sync>;
 
 /// The server; dropping it closes its port and every connection at once.
 pub(super) struct TestServer {
@@ -41,9 +43,17 @@ impl Reply {
 
 impl TestServer {
     pub(super) async fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::holding(move |request| std::future::ready(answer(&request))).await
+    }
+
+    /// A server that may hold its answers back.
+    pub(super) async fn holding<R>(answer: impl Fn(Request) -> R + Send + Sync + 'static) -> Self
+    where
+        R: Future<Output = Reply> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let address = listener.local_addr().expect("it is bound");
-        let answer: Answer = Arc::new(answer);
+        let answer: Answer = Arc::new(move |request| Box::pin(answer(request)));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
@@ -62,8 +72,9 @@ impl TestServer {
 async fn serve(stream: TcpStream, answer: Answer) {
     let mut stream = BufReader::new(stream);
     while let Some(request) = read_request(&mut stream).await {
-        let Reply { status, body } = answer(&request);
-        let (status, body) = match request.range {
+        let range = request.range;
+        let Reply { status, body } = answer(request).await;
+        let (status, body) = match range {
             Some((first, last)) if status == 200 => (206, body[first..=last].to_vec()),
             Some(_) | None => (status, body),
         };
@@ -83,11 +94,12 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Request> {
         match line.trim() {
             _ if read == 0 => return None,
             "" => break,
-            line => lines.push(line.to_ascii_lowercase()),
+            line => lines.push(line.to_owned()),
         }
     }
     let path = lines.first()?.split(' ').nth(1)?.to_owned();
-    let range = lines.iter().find_map(|line| line.strip_prefix("range: bytes="));
+    let lower: Vec<String> = lines.iter().map(|line| line.to_ascii_lowercase()).collect();
+    let range = lower.iter().find_map(|line| line.strip_prefix("range: bytes="));
     let range = range.and_then(|range| range.split_once('-'));
     Some(Request { path, range: range.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?))) })
 }
