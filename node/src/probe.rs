@@ -35,7 +35,32 @@
 //!   the last frame is taken to last as long as the average). A jump that is not marked is counted and played across.
 //!   The playhead runs on these times, not on the rounded durations of the playlist. Segments encrypted as a whole
 //!   (AES-128) are counted and timed but not looked into, and their keys are not fetched.
-//! * **Low latency.** Parts and blocking reloads are left aside for now: such streams are played as ordinary HLS.
+//!
+//! # Low latency
+//!
+//! A live playlist with EXT-X-PART-INF and EXT-X-SERVER-CONTROL's CAN-BLOCK-RELOAD=YES and PART-HOLD-BACK is played by its
+//! parts, as hls.js does with its default `lowLatencyMode`, unless `--low-latency off` says otherwise. The same rules hold
+//! for parts, with these differences:
+//!
+//! * **Reloading.** After a playlist that brought something new the next is asked for at once, with `_HLS_msn` and
+//!   `_HLS_part` of the part that comes next, for the server to hold; and with `_HLS_skip=YES` while the last one is younger
+//!   than half of CAN-SKIP-UNTIL. After one that brought nothing new, half a target duration later and without naming a part.
+//!   After a failure without any directive. (hls.js also corrects for a CDN's `Age`; this does not.)
+//! * **Fetching.** Parts as they are listed, one after another; segments for which no parts are listed, whole. What was
+//!   fetched in parts is not fetched again, with one exception: if a part cannot be had, or the rest of a segment's parts
+//!   are no longer listed, the rest is taken from the whole segment (hls.js does the same).
+//! * **EXT-X-PRELOAD-HINT.** When everything listed is there, the hinted part is asked for; the server holds the answer until
+//!   the part exists. hls.js does not do this, Shaka and Apple's players do; `--preload-hints off` turns it off. It is played
+//!   once the playlist lists it. Not for files that hold several parts, if the hint does not say how long the part is.
+//! * **Where it starts.** PART-HOLD-BACK before the end, exactly; decoding begins at the newest part before that which is
+//!   INDEPENDENT or begins a segment. Parts that cannot be decoded, because one before them is absent, are skipped.
+//! * **Start-up** ends with any media at the start position: a browser shows the first frame it has. A stall ends when one
+//!   second or one whole part lies ahead, by the rule of ordinary HLS. hls.js leaves both to the browser; that browsers go
+//!   on with a part is a guess.
+//! * **Catching up.** hls.js does not speed up by default (`maxLiveSyncPlaybackRate` 1), and moves forward only when told to
+//!   (`liveMaxLatencyDuration`, by default infinite). So does this: with `--max-latency`, when a playlist brings something
+//!   new and the playhead is farther than that from its end, it moves to the hold-back. Counted as `jumps` and
+//!   `skipped_seconds`, not as a skip; waiting for what is not buffered there is a stall.
 
 mod arrivals;
 mod continuity;
@@ -46,17 +71,25 @@ mod fmp4;
 mod life;
 mod media;
 mod pace;
+mod parts;
 mod player;
 mod playlist;
+mod preload;
 mod programme;
 mod reader;
 mod report;
+mod requests;
+mod samples;
 mod session;
 mod stats;
 mod tally;
 mod ts;
 mod variables;
 
+#[cfg(test)]
+mod low_latency_tests;
+#[cfg(test)]
+mod test_origin;
 #[cfg(test)]
 mod test_server;
 #[cfg(test)]
@@ -77,10 +110,11 @@ use url::Url;
 pub use self::{
     continuity::TimestampErrors,
     media::Container,
-    report::{Bytes, Count, Errors, LagSample, Late, Report, Variant},
+    report::{Bytes, Count, Errors, LagSample, Late, Mode, Report, Variant},
+    samples::{SampleLine, Samples},
     stats::Summary,
 };
-use self::{fetch::Http, session::Session};
+use self::{fetch::Http, samples::SampleFile, session::Session};
 
 /// Play an HLS stream like a real player, without a picture, and print what a viewer would have had as JSON
 #[derive(Clone, Debug, clap::Args)]
@@ -88,6 +122,13 @@ use self::{fetch::Http, session::Session};
 Examples:
   starling probe http://127.0.0.1:7373/live.m3u8 --seconds 60
   starling probe https://cdn.example/master.m3u8 --bandwidth 2000000 --progress
+  starling probe http://127.0.0.1:7373/live.m3u8 --max-latency 5 --samples lag.jsonl
+                              # a line of JSON each second: wall, t, lag, buffer, stalled, bytes
+  starling probe http://127.0.0.1:7373/live.m3u8 --low-latency off
+                              # the same stream as a player sees it that knows nothing of parts
+
+A low-latency stream is played by its parts (\"mode\": \"parts\"), like hls.js. After a stall it stays farther behind,
+unless --max-latency lets it jump forward: \"jumps\" and \"skipped_seconds\" say what the viewer missed, beside \"stalls\".
 
 It ends with the programme, after --seconds, or at Ctrl-C; the JSON is printed in any case.
 Exit code 0: played; 2: the stream could not be played (see \"error\" in the JSON).")]
@@ -112,18 +153,52 @@ pub struct Args {
     #[arg(long, value_name = "FILE", env = "STARLING_PROBE_JSON")]
     pub json: Option<PathBuf>,
 
-    /// Write the body of every segment received to DIR/NUMBER.bin (its media sequence number), and that of a new
-    /// initialisation section to DIR/init-NUMBER.bin
+    /// Write the body of every segment received to DIR/NUMBER.bin (its media sequence number), of every part to
+    /// DIR/NUMBER.PART.bin, and that of a new initialisation section to DIR/init-NUMBER.bin
     #[arg(long, value_name = "DIR", env = "STARLING_PROBE_DUMP")]
     pub dump: Option<PathBuf>,
 
-    /// Include the one-second samples of lag and buffer in the JSON
-    #[arg(long, env = "STARLING_PROBE_SAMPLES", value_parser = FalseyValueParser::new())]
-    pub samples: bool,
+    /// Play a low-latency stream by its parts
+    #[arg(
+        long,
+        value_name = "auto|off",
+        env = "STARLING_PROBE_LOW_LATENCY",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    pub low_latency: Choice,
+
+    /// Ask for the part that comes next before it is listed, if the playlist hints at it
+    #[arg(
+        long,
+        value_name = "auto|off",
+        env = "STARLING_PROBE_PRELOAD_HINTS",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    pub preload_hints: Choice,
+
+    /// Jump forward to the hold-back when play is more than this many seconds from the end of the playlist [default: never]
+    #[arg(long, value_name = "N", env = "STARLING_PROBE_MAX_LATENCY", value_parser = seconds)]
+    pub max_latency: Option<Duration>,
+
+    /// Include the one-second samples of lag and buffer in the JSON, or write them to FILE as they are taken
+    #[arg(long, value_name = "FILE", env = "STARLING_PROBE_SAMPLES", value_parser = Samples::parse,
+        num_args = 0..=1, default_missing_value = "yes", default_value = "no", hide_default_value = true)]
+    pub samples: Samples,
 
     /// Print a line a second to stderr while playing
     #[arg(long, env = "STARLING_PROBE_PROGRESS", value_parser = FalseyValueParser::new())]
     pub progress: bool,
+}
+
+/// Whether to use what a stream offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Choice {
+    /// If it is offered.
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// The whole subcommand: plays until `shutdown` or the end, prints the JSON to stdout and to `--json`, and says how to exit.
@@ -144,14 +219,21 @@ pub async fn command(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::
 /// Measures. A stream that cannot be played is no `Err`: the report says so in `error`.
 ///
 /// # Errors
-/// If the dump directory cannot be made, or the system's TLS certificates cannot be loaded.
+/// If the dump directory or the file of samples cannot be made, or the system's TLS certificates cannot be loaded.
 pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Result<Report> {
     if let Some(dump) = &args.dump {
         std::fs::create_dir_all(dump)
             .with_context(|| format!("cannot make the directory {}; choose another --dump", dump.display()))?;
     }
+    let samples = match &args.samples {
+        Samples::No | Samples::InReport => None,
+        Samples::ToFile(path) => {
+            let file = SampleFile::create(path);
+            Some(file.with_context(|| format!("cannot write {}; choose another --samples", path.display()))?)
+        }
+    };
     let http = Http::new(&args.url).context("cannot set up HTTPS; install the ca-certificates of your system")?;
-    Ok(Session::new(args, http).run(shutdown).await)
+    Ok(Session::new(args, http, samples).run(shutdown).await)
 }
 
 fn save(json: &str, file: &Path) -> anyhow::Result<()> {

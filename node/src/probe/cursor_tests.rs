@@ -17,6 +17,7 @@ fn playlist(first: u64, lengths: &[f64]) -> MediaPlaylist {
     let segments = (first..).zip(lengths).map(|(sequence, length)| {
         let segment = Segment {
             sequence,
+            part: None,
             discontinuity: 0,
             duration: seconds(*length),
             resource: Resource { url: Url::parse("http://h/s").expect("a valid address"), range: None },
@@ -35,6 +36,7 @@ fn playlist(first: u64, lengths: &[f64]) -> MediaPlaylist {
         ended: false,
         first,
         segments: segments.collect(),
+        low_latency: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Fetching one segment, with its initialisation section if that is new. Bytes are looked at as they pass and not kept.
+//! Fetching one segment or part, with its initialisation section if that is new. Bytes are looked at as they pass and not kept.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,7 +19,7 @@ use super::{
     playlist::{Resource, Segment},
 };
 
-/// One segment to fetch.
+/// One segment or part to fetch.
 #[derive(Clone, Debug)]
 pub(super) struct Order {
     pub(super) segment: Segment,
@@ -36,11 +36,13 @@ pub(super) struct Init {
     track: Option<Track>,
 }
 
-/// A segment that arrived whole.
+/// A segment or part that arrived whole.
 #[derive(Debug)]
 pub(super) struct Delivery {
     pub(super) init: Option<Init>,
     pub(super) analysis: Analysis,
+    /// It was asked for before it was listed.
+    pub(super) hinted: bool,
     /// Length of the segment's body.
     pub(super) bytes: u64,
     /// From the request for the segment to the head of the answer.
@@ -69,9 +71,13 @@ async fn deliver(http: &Http, order: &Order) -> Result<Delivery, FetchError> {
     let body = http.media(&segment.resource).await?;
     let first_byte = asked.elapsed();
     let analyser = analyser(segment, init.as_ref().and_then(|init| init.track));
-    let path = dump.as_ref().map(|dir| dir.join(format!("{}.bin", segment.sequence)));
+    let name = match segment.part {
+        None => format!("{}.bin", segment.sequence),
+        Some(part) => format!("{}.{}.bin", segment.sequence, part.index),
+    };
+    let path = dump.as_ref().map(|dir| dir.join(name));
     let (bytes, analysis) = receive(body, analyser, path).await?;
-    Ok(Delivery { init, analysis, bytes, first_byte, whole: started.elapsed() })
+    Ok(Delivery { init, analysis, hinted: false, bytes, first_byte, whole: started.elapsed() })
 }
 
 async fn fetch_init(

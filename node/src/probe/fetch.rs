@@ -163,6 +163,7 @@ impl FetchError {
             Self::NoRange => "range_ignored".into(),
             Self::NotMedia(Fault::Empty | Fault::WebPage) => "not_media".into(),
             Self::NotMedia(Fault::Truncated | Fault::Malformed) => "damaged".into(),
+            Self::Playlist(PlaylistError::Delta) => "delta_update".into(),
             Self::Playlist(_) => "not_a_playlist".into(),
             Self::Dump(_) => "dump".into(),
         }

@@ -1,5 +1,7 @@
 //! What a segment's bytes are, and which stretch of media time they cover.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use super::{
@@ -18,6 +20,13 @@ pub(super) struct Span {
     pub(super) break_inside: i64,
     /// After how long the timeline starts again at zero, if it does (MPEG-TS: 26.5 hours).
     pub(super) period: Option<i64>,
+}
+
+impl Span {
+    /// What is left of it after its first `taken`.
+    pub(super) fn after(self, taken: Duration) -> Self {
+        Self { start: self.start.saturating_add(i64::try_from(taken.as_nanos()).unwrap_or(i64::MAX)), ..self }
+    }
 }
 
 /// How segments are packed.

@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-/// A player that must wait starts or resumes with this much media ahead, or one segment if that is shorter.
+/// A player that must wait starts or resumes with this much media ahead, or one segment or part if that is shorter.
 /// Browsers do with less; a second keeps one slow download from counting as many stalls. A choice of this project.
 const ENOUGH: Duration = Duration::from_secs(1);
 
@@ -23,6 +23,12 @@ pub(super) struct Player {
     end: Duration,
     /// How much media ahead ends the current wait.
     enough: Duration,
+    /// How much is enough for the first picture, at most.
+    enough_to_start: Duration,
+    /// So much of what is appended next is only decoded.
+    hidden: Duration,
+    /// What was appended last is followed by a skip.
+    skipping: bool,
     /// No more media will come.
     complete: bool,
     account: Account,
@@ -38,6 +44,8 @@ pub(super) struct Account {
     pub(super) stalls: Interruptions,
     pub(super) skips: Interruptions,
     pub(super) gaps: Interruptions,
+    /// Moves forward to be nearer to the end of the programme: how often, and over how much media.
+    pub(super) jumps: Interruptions,
 }
 
 /// How often, and how long in all.
@@ -91,17 +99,32 @@ impl Player {
             playhead: offset,
             end: Duration::ZERO,
             enough: ENOUGH,
+            enough_to_start: ENOUGH,
+            hidden: Duration::ZERO,
+            skipping: false,
             complete: false,
             account: Account::default(),
         }
     }
 
-    /// Adds a whole segment that lasts `duration`; its first frame was captured at `capture` (seconds since 1970).
+    /// Shows the first picture as soon as there is any media to show.
+    pub(super) fn starting_at_once(self) -> Self {
+        Self { enough_to_start: Duration::from_nanos(1), ..self }
+    }
+
+    /// Adds a whole segment, or part, that lasts `duration`; its first frame was captured at `capture` (seconds since 1970).
     pub(super) fn append(&mut self, now: Duration, duration: Duration, capture: Option<f64>) {
         self.advance(now);
+        let hidden = self.hidden.min(duration);
+        self.hidden -= hidden;
+        self.skipping = false;
         let start = self.end;
-        self.end += duration;
-        self.pieces.push_back(Piece { start, end: self.end, capture });
+        self.end += duration - hidden;
+        self.pieces.push_back(Piece {
+            start,
+            end: self.end,
+            capture: capture.map(|capture| capture + hidden.as_secs_f64()),
+        });
         self.enough = ENOUGH.min(duration);
         self.leave_wait();
     }
@@ -113,11 +136,46 @@ impl Player {
     pub(super) fn skip(&mut self, now: Duration, lost: Duration) {
         self.advance(now);
         self.account.skips.add(lost);
+        self.skipping = true;
         match &mut self.state {
             State::Playing => self.account.stalls.add(lost),
             State::Stalled { skipped, .. } => *skipped += lost,
             State::Starting | State::Ended => {}
         }
+    }
+
+    /// As [`Player::skip`]; directly after another it lengthens that one.
+    pub(super) fn skip_on(&mut self, now: Duration, lost: Duration) {
+        if !self.skipping {
+            self.skip(now, lost);
+            return;
+        }
+        self.advance(now);
+        self.account.skips.time += lost;
+        match &mut self.state {
+            State::Playing => self.account.stalls.time += lost,
+            State::Stalled { skipped, .. } => *skipped += lost,
+            State::Starting | State::Ended => {}
+        }
+    }
+
+    /// The next `lead_in` that is appended is only decoded: what is shown begins after it.
+    pub(super) fn hide(&mut self, lead_in: Duration) {
+        self.hidden = lead_in;
+    }
+
+    /// Moves the playhead forward `by` so much, over `skipped` of the programme. What is not buffered yet must be waited
+    /// for, and that is a stall.
+    pub(super) fn jump(&mut self, now: Duration, by: Duration, skipped: Duration) {
+        self.advance(now);
+        self.account.jumps.add(skipped);
+        let inside = by.min(self.buffered());
+        self.playhead += inside;
+        self.hidden = by - inside;
+        if self.buffered().is_zero() && self.state == State::Playing {
+            self.run_dry(self.clock);
+        }
+        self.forget_played();
     }
 
     /// The server says there is no media of length `duration` here (EXT-X-GAP); the playhead will pass over it.
@@ -146,9 +204,7 @@ impl Player {
         if elapsed > left || (self.complete && elapsed == left) {
             self.run_dry(self.clock - (elapsed - left));
         }
-        while self.pieces.len() > 1 && self.pieces.front().is_some_and(|piece| piece.end <= self.playhead) {
-            self.pieces.pop_front();
-        }
+        self.forget_played();
     }
 
     /// What the viewer has at `now`, which is `wall` on the clock; `None` before the first picture and after the end.
@@ -204,6 +260,12 @@ impl Player {
         &self.account
     }
 
+    fn forget_played(&mut self) {
+        while self.pieces.len() > 1 && self.pieces.front().is_some_and(|piece| piece.end <= self.playhead) {
+            self.pieces.pop_front();
+        }
+    }
+
     fn run_dry(&mut self, since: Duration) {
         if self.complete {
             self.state = State::Ended;
@@ -214,7 +276,11 @@ impl Player {
     }
 
     fn leave_wait(&mut self) {
-        let ready = self.buffered() >= self.enough || self.complete;
+        let enough = match self.state {
+            State::Starting => self.enough.min(self.enough_to_start),
+            State::Playing | State::Stalled { .. } | State::Ended => self.enough,
+        };
+        let ready = self.buffered() >= enough || self.complete;
         if !ready || self.pieces.is_empty() && !self.complete {
             return;
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     cursor::{Cursor, View},
-    playlist::{MediaPlaylist, Segment},
+    playlist::{LowLatency, MediaPlaylist, Segment},
 };
 
 /// The last playlist loaded and the place reached in it.
@@ -12,8 +12,8 @@ use super::{
 pub(super) struct Programme {
     playlist: Option<MediaPlaylist>,
     cursor: Option<Cursor>,
-    /// Segments from this number on were added while we watched.
-    new_from: u64,
+    /// Segments and parts from this place on were added while we watched.
+    new_from: (u64, u64),
     /// Since when loaded playlists have ended before our place.
     ahead_since: Option<Duration>,
 }
@@ -34,16 +34,29 @@ pub(super) enum Update {
 /// What to do next.
 #[derive(Debug, PartialEq)]
 pub(super) enum Next {
-    /// Fetch this segment.
+    /// Fetch this segment or part.
     Fetch(Segment),
-    /// A segment that is declared absent was passed over.
+    /// A segment or part that is declared absent was passed over.
     Gap(Duration),
+    /// A part was passed over because what it builds on is missing.
+    Undecodable(Duration),
     /// We fell out of the live window and moved on to where a new viewer would join, over so much lost media.
     Skip(Duration),
     /// Nothing until the playlist is loaded again.
     Wait,
     /// There is nothing more to fetch.
     Complete,
+}
+
+/// How far play moves on to be nearer to the end of the programme.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Jump {
+    /// Media left out.
+    pub(super) skipped: Duration,
+    /// How far the playhead moves: through what is buffered, and from there into what comes next.
+    pub(super) by: Duration,
+    /// What comes next does not continue what came before.
+    pub(super) breaks: bool,
 }
 
 /// How a segment joins the one played before it.
@@ -64,7 +77,7 @@ impl Programme {
             None => match Cursor::start(&playlist, start) {
                 Some((cursor, offset)) => {
                     self.cursor = Some(cursor);
-                    self.new_from = playlist.next_sequence();
+                    self.new_from = playlist.end();
                     Update::Begins { offset }
                 }
                 None => Update::Continues,
@@ -79,7 +92,7 @@ impl Programme {
                 let Some(lost) = cursor.rejoin(&playlist) else {
                     return Update::Outdated;
                 };
-                self.new_from = playlist.next_sequence();
+                self.new_from = playlist.end();
                 Update::Restarts { lost }
             }
             Some(_) => Update::Continues,
@@ -91,8 +104,13 @@ impl Programme {
 
     /// Whether `playlist` differs from the one loaded before in what a player sees of it.
     pub(super) fn is_changed_by(&self, playlist: &MediaPlaylist) -> bool {
-        let extent = |list: &MediaPlaylist| (list.first, list.next_sequence(), list.ended);
+        let extent = |list: &MediaPlaylist| (list.first, list.end(), list.ended);
         self.playlist.as_ref().map(extent) != Some(extent(playlist))
+    }
+
+    /// Whether `playlist` goes further than the one loaded before. An old copy does not.
+    pub(super) fn is_advanced_by(&self, playlist: &MediaPlaylist) -> bool {
+        self.playlist.as_ref().is_none_or(|known| playlist.end() > known.end())
     }
 
     /// Takes the next step.
@@ -103,10 +121,16 @@ impl Programme {
                 Some(_) | None => Next::Wait,
             };
         };
+        cursor.settle(playlist);
         match cursor.look(playlist) {
             View::Ready(segment) if segment.gap => {
+                let length = segment.duration.saturating_sub(cursor.so_far(segment));
                 cursor.pass(segment, false);
-                Next::Gap(segment.duration)
+                Next::Gap(length)
+            }
+            View::Ready(part) if cursor.follows_nothing() && !part.is_independent() => {
+                cursor.pass(part, false);
+                Next::Undecodable(part.duration)
             }
             View::Ready(segment) => Next::Fetch(segment.clone()),
             View::Behind => cursor.rejoin(playlist).map_or(Next::Wait, Next::Skip),
@@ -129,9 +153,60 @@ impl Programme {
         cursor.map(|cursor| cursor.pass(segment, false)).is_some()
     }
 
-    /// Whether `segment` was added to the playlist while we watched.
+    /// What has been taken of `segment` in parts already.
+    pub(super) fn so_far(&self, segment: &Segment) -> Duration {
+        self.cursor.as_ref().map_or(Duration::ZERO, |cursor| cursor.so_far(segment))
+    }
+
+    /// A part cannot be had: the rest of its segment will come from the whole. Returns whether it was the one expected.
+    pub(super) fn forgo_parts(&mut self, part: &Segment) -> bool {
+        let cursor = self.cursor.as_mut().filter(|cursor| cursor.expects(part));
+        cursor.map(Cursor::forgo_parts).is_some()
+    }
+
+    /// After [`Next::Skip`] and [`Update::Restarts`]: how much of what comes next is only decoded.
+    pub(super) fn lead_in(&self) -> Duration {
+        self.cursor.as_ref().map_or(Duration::ZERO, Cursor::lead_in)
+    }
+
+    /// The part that will be listed next, to be asked for before it is (EXT-X-PRELOAD-HINT).
+    pub(super) fn hint(&self) -> Option<&Segment> {
+        let (playlist, cursor) = (self.playlist.as_ref()?, self.cursor.as_ref()?);
+        let hint = playlist.low_latency.as_ref()?.hint.as_ref().filter(|_| !playlist.ended)?;
+        let playable = hint.is_independent() || !cursor.follows_nothing();
+        (cursor.expects(hint) && cursor.look(playlist) == View::Wait && playable).then_some(hint)
+    }
+
+    /// If the playhead, with `buffered` ahead of it, is more than `farthest` from the end of the list: moves on to the
+    /// hold-back.
+    pub(super) fn jump(&mut self, buffered: Duration, farthest: Duration) -> Option<Jump> {
+        let (playlist, cursor) = (self.playlist.as_ref()?, self.cursor.as_mut()?);
+        let distance = buffered + cursor.ahead(playlist);
+        let skipped = distance.checked_sub(playlist.distance())?;
+        if distance <= farthest || skipped.is_zero() || playlist.ended {
+            return None;
+        }
+        let (landing, offset) = Cursor::at_hold_back(playlist)?;
+        if landing.place() <= cursor.place() {
+            return Some(Jump { skipped, by: skipped, breaks: false });
+        }
+        *cursor = landing;
+        Some(Jump { skipped, by: buffered + offset, breaks: true })
+    }
+
+    /// What the low-latency tags of the playlist say, if it is played by them.
+    pub(super) fn low_latency(&self) -> Option<&LowLatency> {
+        self.playlist.as_ref()?.low_latency.as_deref()
+    }
+
+    /// The last playlist loaded.
+    pub(super) fn playlist(&self) -> Option<&MediaPlaylist> {
+        self.playlist.as_ref()
+    }
+
+    /// Whether `segment`, or part, was added to the playlist while we watched.
     pub(super) fn is_new(&self, segment: &Segment) -> bool {
-        segment.sequence >= self.new_from
+        segment.place() >= self.new_from
     }
 
     /// No playlist with the list of segments has been loaded yet.
@@ -148,3 +223,7 @@ impl Programme {
 #[cfg(test)]
 #[path = "programme_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "programme_parts_tests.rs"]
+mod parts_tests;

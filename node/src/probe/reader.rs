@@ -1,7 +1,7 @@
 //! Reads a playlist line by line.
 //!
 //! quick-m3u8 takes the lines apart; nothing of it leaves this file. Reading is lenient as players are: a tag that
-//! cannot be read is passed over. Low-latency tags (parts, hints, reports) are known and left aside.
+//! cannot be read is passed over. What the low-latency tags say is gathered in `parts`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,21 +10,27 @@ use quick_m3u8::{
     config::{ParsingOptions, ParsingOptionsBuilder},
     tag::{
         KnownTag,
-        hls::{EnumeratedString, Method, Tag},
+        hls::{EnumeratedString, Method, Part as PartTag, PreloadHint, PreloadHintType, Tag},
     },
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use url::Url;
 
 use super::{
-    playlist::{ByteRange, MediaPlaylist, Multivariant, Playlist, PlaylistError, Resource, Segment, Variant},
+    parts::Parts,
+    playlist::{ByteRange, MediaPlaylist, Multivariant, Part, Playlist, PlaylistError, Resource, Segment, Variant},
     variables::Variables,
 };
 
-/// Reads `body`, which begins as a playlist must.
-pub(super) fn read(body: &str, address: &Url, imports: &Variables) -> Result<Playlist, PlaylistError> {
+/// Reads `body`, which begins as a playlist must; a delta update goes on from `known`.
+pub(super) fn read(
+    known: Option<&MediaPlaylist>,
+    body: &str,
+    address: &Url,
+    imports: &Variables,
+) -> Result<Playlist, PlaylistError> {
     let mut lines = Reader::from_str(body, tags_to_read());
-    let mut draft = Draft::new(address, imports);
+    let mut draft = Draft::new(known, address, imports);
     loop {
         match lines.read_line() {
             Ok(Some(line)) => draft.line(line)?,
@@ -49,6 +55,9 @@ fn tags_to_read() -> ParsingOptions {
         .with_parsing_for_key()
         .with_parsing_for_map()
         .with_parsing_for_media_sequence()
+        .with_parsing_for_part()
+        .with_parsing_for_part_inf()
+        .with_parsing_for_preload_hint()
         .with_parsing_for_server_control()
         .with_parsing_for_skip()
         .with_parsing_for_start()
@@ -59,12 +68,14 @@ fn tags_to_read() -> ParsingOptions {
 
 /// A playlist being read: what the tags so far say about the next address line.
 struct Draft<'a> {
+    known: Option<&'a MediaPlaylist>,
     address: &'a Url,
     imports: &'a Variables,
     variables: Variables,
     variants: Vec<Variant>,
     variant: Option<Variant>,
     segments: Vec<Segment>,
+    parts: Parts,
     next: Next,
     map: Option<Arc<Resource>>,
     opaque: bool,
@@ -88,14 +99,16 @@ struct Next {
 }
 
 impl<'a> Draft<'a> {
-    fn new(address: &'a Url, imports: &'a Variables) -> Self {
+    fn new(known: Option<&'a MediaPlaylist>, address: &'a Url, imports: &'a Variables) -> Self {
         Self {
+            known,
             address,
             imports,
             variables: Variables::default(),
             variants: Vec::new(),
             variant: None,
             segments: Vec::new(),
+            parts: Parts::default(),
             next: Next::default(),
             map: None,
             opaque: false,
@@ -162,9 +175,19 @@ impl<'a> Draft<'a> {
                     self.map = Some(Arc::new(resource));
                 }
             }
+            // both count only before anything is listed (RFC 8216bis §4.4.3.2), or numbers would not rise
+            Tag::MediaSequence(_) | Tag::Skip(_) if !self.is_empty() => {}
             Tag::MediaSequence(tag) => self.first = tag.media_sequence(),
-            Tag::ServerControl(control) => self.hold_back = control.hold_back().and_then(duration),
-            Tag::Skip(skip) => self.skipped = skip.skipped_segments(),
+            Tag::Part(part) => self.part(part)?,
+            Tag::PartInf(inf) => self.parts.target = duration(inf.part_target()),
+            Tag::PreloadHint(hint) => self.hint(hint)?,
+            Tag::ServerControl(control) => {
+                self.hold_back = control.hold_back().and_then(duration);
+                self.parts.blocking = control.can_block_reload();
+                self.parts.hold_back = control.part_hold_back().and_then(duration);
+                self.parts.skip_until = control.can_skip_until().and_then(duration);
+            }
+            Tag::Skip(skip) => self.skip(skip.skipped_segments())?,
             Tag::Start(start) => self.start = Some(start.time_offset()).filter(|offset| offset.is_finite()),
             Tag::StreamInf(inf) => {
                 self.variant = Some(Variant {
@@ -183,10 +206,7 @@ impl<'a> Draft<'a> {
             | Tag::IndependentSegments(_)
             | Tag::M3u(_)
             | Tag::Media(_)
-            | Tag::Part(_)
-            | Tag::PartInf(_)
             | Tag::PlaylistType(_)
-            | Tag::PreloadHint(_)
             | Tag::ProgramDateTime(_)
             | Tag::RenditionReport(_)
             | Tag::SessionData(_)
@@ -194,6 +214,79 @@ impl<'a> Draft<'a> {
             | Tag::Version(_) => {}
         }
         Ok(())
+    }
+
+    /// What a delta update leaves out is as it was before, and what follows goes on from there.
+    fn skip(&mut self, skipped: u64) -> Result<(), PlaylistError> {
+        let Some(known) = self.known else {
+            self.skipped = skipped;
+            return Ok(());
+        };
+        for index in 0..skipped {
+            let segment = self.first.checked_add(index).and_then(|sequence| known.segment(sequence));
+            self.segments.push(segment.ok_or(PlaylistError::Delta)?.clone());
+        }
+        if let Some(last) = self.segments.last() {
+            self.discontinuity = last.discontinuity;
+            self.opaque = last.opaque;
+            self.map.clone_from(&last.map);
+        }
+        Ok(())
+    }
+
+    fn part(&mut self, tag: &PartTag<'_>) -> Result<(), PlaylistError> {
+        let url = self.resolve(tag.uri())?;
+        let range = tag.byterange().filter(|range| range.length > 0).map(|range| ByteRange {
+            offset: range.offset.unwrap_or_else(|| end_of(self.parts.last(), &url)),
+            length: range.length,
+        });
+        let part = self.next_part(Resource { url, range });
+        self.parts.push(Segment {
+            part: part.part.map(|place| Part { independent: tag.independent(), ..place }),
+            duration: duration(tag.duration()).or(self.parts.target).unwrap_or_default(),
+            gap: tag.gap(),
+            ..part
+        });
+        Ok(())
+    }
+
+    fn hint(&mut self, hint: &PreloadHint<'_>) -> Result<(), PlaylistError> {
+        if hint.hint_type() != EnumeratedString::Known(PreloadHintType::Part) {
+            return Ok(());
+        }
+        let url = self.resolve(hint.uri())?;
+        let range = hint.byterange_length().map(|length| ByteRange { offset: hint.byterange_start(), length });
+        // without a length, a hint of a file that holds several parts would bring all of them
+        let open = hint.byterange_start() > 0 || self.parts.last().is_some_and(|part| part.resource.range.is_some());
+        if range.map_or(!open, |range| range.length > 0) {
+            self.parts.hint = Some(self.next_part(Resource { url, range }));
+        }
+        Ok(())
+    }
+
+    /// A part that continues what is listed so far. Its date is told when its segment's is.
+    fn next_part(&self, resource: Resource) -> Segment {
+        let sequence = self.next_sequence();
+        Segment {
+            sequence,
+            part: Some(Part { index: self.parts.listed_of(sequence), independent: false }),
+            discontinuity: self.discontinuity,
+            duration: self.parts.target.unwrap_or_default(),
+            resource,
+            map: self.map.clone(),
+            opaque: self.opaque,
+            gap: false,
+            capture: None,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.segments.is_empty() && self.parts.last().is_none()
+    }
+
+    fn next_sequence(&self) -> u64 {
+        let listed = self.skipped.saturating_add(self.segments.len() as u64);
+        self.first.saturating_add(listed)
     }
 
     fn uri(&mut self, uri: &str) -> Result<(), PlaylistError> {
@@ -204,13 +297,13 @@ impl<'a> Draft<'a> {
         }
         let next = std::mem::take(&mut self.next);
         let duration = next.duration.or(self.target).unwrap_or_default();
-        let range = next
-            .length
-            .filter(|length| *length > 0)
-            .map(|length| ByteRange { offset: next.offset.unwrap_or_else(|| self.end_of_previous(&url)), length });
-        let listed = self.skipped.saturating_add(self.segments.len() as u64);
+        let range = next.length.filter(|length| *length > 0).map(|length| ByteRange {
+            offset: next.offset.unwrap_or_else(|| end_of(self.segments.last(), &url)),
+            length,
+        });
         let segment = Segment {
-            sequence: self.first.saturating_add(listed),
+            sequence: self.next_sequence(),
+            part: None,
             discontinuity: self.discontinuity,
             duration,
             resource: Resource { url, range },
@@ -221,16 +314,6 @@ impl<'a> Draft<'a> {
         };
         self.segments.push(segment);
         Ok(())
-    }
-
-    /// Where a byte range without an offset starts (RFC 8216bis §4.4.4.2).
-    fn end_of_previous(&self, url: &Url) -> u64 {
-        self.segments
-            .last()
-            .map(|previous| &previous.resource)
-            .filter(|resource| resource.url == *url)
-            .and_then(|resource| resource.range)
-            .map_or(0, |range| range.offset.saturating_add(range.length))
     }
 
     fn capture_after_previous(&self) -> Option<f64> {
@@ -258,15 +341,26 @@ impl<'a> Draft<'a> {
         }
         let target = self.target.ok_or(PlaylistError::Neither)?;
         date_backwards(&mut self.segments);
+        let growing = self.next.capture.or_else(|| self.capture_after_previous());
         Ok(Playlist::Media(MediaPlaylist {
             target,
             hold_back: self.hold_back.unwrap_or(target * 3),
             start: self.start,
             ended: self.ended,
             first: self.first,
+            low_latency: self.parts.finish(&self.segments, growing).map(Box::new),
             segments: self.segments,
         }))
     }
+}
+
+/// Where a byte range without an offset starts (RFC 8216bis §4.4.4.2, §4.4.4.9).
+fn end_of(previous: Option<&Segment>, url: &Url) -> u64 {
+    previous
+        .map(|previous| &previous.resource)
+        .filter(|resource| resource.url == *url)
+        .and_then(|resource| resource.range)
+        .map_or(0, |range| range.offset.saturating_add(range.length))
 }
 
 /// Segments before the first dated one are dated from it, as far as its timeline reaches back.

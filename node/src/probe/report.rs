@@ -18,6 +18,12 @@ pub struct Report {
     pub url: String,
     /// What was chosen from a multivariant playlist.
     pub variant: Option<Variant>,
+    /// Whether it played by parts or by whole segments; `null` before the first media playlist.
+    pub mode: Option<Mode>,
+    /// PART-TARGET of the playlist: no part is longer.
+    pub part_target_seconds: Option<f64>,
+    /// How far from the end of the playlist play begins: PART-HOLD-BACK, HOLD-BACK or three target durations.
+    pub hold_back_seconds: Option<f64>,
     /// How the segments are packed, once one arrived.
     pub container: Option<Container>,
     /// Wall clock at the first request, in seconds since 1970.
@@ -32,6 +38,11 @@ pub struct Report {
     pub skips: Count,
     /// Media the server itself declared absent (EXT-X-GAP), passed over.
     pub gaps: Count,
+    /// How often play moved forward to be nearer to the end of the programme, of which the viewer missed
+    /// `skipped_seconds`: not stalls, but not the same as never stalling. Only with `--max-latency`.
+    pub jumps: u64,
+    /// Media left out by the jumps.
+    pub skipped_seconds: f64,
     /// Wall clock minus capture time of the frame at the playhead, once a second from the first picture on, also
     /// during stalls; `null` if the playlist has no EXT-X-PROGRAM-DATE-TIME.
     pub lag_seconds: Option<Summary>,
@@ -39,12 +50,16 @@ pub struct Report {
     pub buffer_seconds: Option<Summary>,
     /// Body bytes received.
     pub bytes: Bytes,
-    /// Bits of media per second of media, over the segments that arrived whole.
+    /// Bits of media per second of media, over the segments and parts that arrived whole.
     pub bitrate_bps: Option<f64>,
     /// Media shown.
     pub played_seconds: f64,
     /// Segments that arrived whole.
     pub segments: u64,
+    /// Parts that arrived whole.
+    pub parts: u64,
+    /// Of these, parts asked for before they were listed (EXT-X-PRELOAD-HINT).
+    pub hinted_parts: u64,
     /// Discontinuities between segments played one after another.
     pub discontinuities: u64,
     /// Times the server started its numbering anew.
@@ -53,13 +68,13 @@ pub struct Report {
     pub timestamp_errors: TimestampErrors,
     /// Requests that failed.
     pub errors: Errors,
-    /// From the request for a segment to its last byte.
+    /// From the request for a segment or part to its last byte; not of parts that the server held back until they existed.
     pub download_seconds: Option<Summary>,
-    /// From the request for a segment to the head of the answer.
+    /// From the request to the head of the answer, likewise.
     pub first_byte_seconds: Option<Summary>,
-    /// From the end of a segment's capture to its last byte here, for segments added while we watched.
+    /// From the end of the capture of a segment or part to its last byte here, if it was added while we watched.
     pub arrival_seconds: Option<Summary>,
-    /// The first hundred segments that came when the buffer had already run dry.
+    /// The first hundred segments or parts that came when the buffer had already run dry.
     pub late: Vec<Late>,
     /// What a reader of the figures should know.
     pub notes: Vec<String>,
@@ -68,6 +83,16 @@ pub struct Report {
     pub samples: Option<Vec<LagSample>>,
     /// Why the run ended early; `null` if it did not.
     pub error: Option<String>,
+}
+
+/// What a stream is played by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Parts of segments, as they are made (low-latency HLS).
+    Parts,
+    /// Whole segments.
+    Segments,
 }
 
 /// How often something happened, and for how long in all.
@@ -104,6 +129,9 @@ pub struct Errors {
 pub struct Late {
     /// Its media sequence number.
     pub sequence: u64,
+    /// Which part of that segment it is, if not the whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<u64>,
     /// How long the viewer had been waiting when it was there.
     pub late_seconds: f64,
     /// How long its download took.

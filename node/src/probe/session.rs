@@ -1,9 +1,8 @@
 //! The loop around the player: reloads the playlist, fetches segments one after another, samples once a second.
 //!
-//! What becomes of what arrives is in `arrivals`. Two requests are under way at most, one for the playlist and one for a
-//! segment. Everything that decides is in [`Player`], [`Programme`] and [`Continuity`]; a session only brings them the
-//! time, the bytes and the failures. A low-latency mode would bring them parts: another kind of order, another pace of
-//! reloading.
+//! What becomes of what arrives is in `arrivals`, what is asked for next in `requests`. Two requests are under way at most,
+//! one for the playlist and one for a segment or part. Everything that decides is in [`Player`], [`Programme`] and
+//! [`Continuity`]; a session only brings them the time, the bytes and the failures.
 
 use std::{
     future::Future,
@@ -17,27 +16,29 @@ use tokio::time::{Instant, sleep_until};
 use url::Url;
 
 use super::{
-    Args,
+    Args, Samples,
     continuity::Continuity,
-    download::{Delivery, Init, Order, download},
-    fetch::{FetchError, Http, Page},
+    download::Init,
+    fetch::Http,
     life::Life,
     pace::Pace,
-    player::Player,
-    playlist::{Multivariant, Segment},
-    programme::{Next, Programme},
-    report::Report,
+    player::{Player, Sample},
+    playlist::Multivariant,
+    preload::Preload,
+    programme::Programme,
+    report::{Mode, Report},
+    requests::{FORWARD_BUFFER, Fetched, Loaded},
+    samples::SampleFile,
     tally::{Frame, Tally},
 };
 
-/// No segment is fetched while this much media is ahead. hls.js 1.7: `maxBufferLength`.
-const FORWARD_BUFFER: Duration = Duration::from_secs(30);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 /// One measurement from the first request to the report.
 pub(super) struct Session {
     pub(super) args: Args,
-    dump: Option<Arc<Path>>,
+    pub(super) dump: Option<Arc<Path>>,
+    sample_file: Option<SampleFile>,
     pub(super) http: Http,
     began: Instant,
     began_wall: f64,
@@ -50,6 +51,15 @@ pub(super) struct Session {
     pub(super) init: Option<Init>,
     pub(super) reloads: Pace,
     pub(super) fetches: Pace,
+    pub(super) preload: Preload,
+    /// The next reload may name the part it waits for: the last one brought something new.
+    pub(super) may_block: bool,
+    /// The next reload may leave out what is known: the last one could be read.
+    pub(super) may_skip: bool,
+    /// When the playlist was asked for that was loaded last.
+    pub(super) known_at: Duration,
+    /// What is being fetched is of no use any more.
+    pub(super) fetch_is_stale: bool,
     sample_at: Option<Duration>,
     progress_at: Duration,
     pub(super) life: Life,
@@ -63,12 +73,13 @@ enum End {
     Failed(String),
 }
 
-type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
+pub(super) type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
 impl Session {
     /// Prepares a measurement; its clock starts now.
-    pub(super) fn new(args: Args, http: Http) -> Self {
+    pub(super) fn new(args: Args, http: Http, sample_file: Option<SampleFile>) -> Self {
         Self {
+            sample_file,
             dump: args.dump.as_deref().map(Arc::from),
             http,
             began: Instant::now(),
@@ -82,6 +93,11 @@ impl Session {
             init: None,
             reloads: Pace::default(),
             fetches: Pace::default(),
+            preload: Preload::default(),
+            may_block: false,
+            may_skip: false,
+            known_at: Duration::ZERO,
+            fetch_is_stale: false,
             sample_at: None,
             progress_at: SECOND,
             life: Life::default(),
@@ -92,29 +108,23 @@ impl Session {
     /// Plays until the end of the programme, the given time, `shutdown` or a failure.
     pub(super) async fn run(mut self, shutdown: impl Future<Output = ()>) -> Report {
         let mut shutdown = pin!(shutdown);
-        let mut reload: Pending<(Duration, Result<Page, FetchError>)> = None;
-        let mut fetch: Pending<(Segment, Result<Delivery, FetchError>)> = None;
+        let mut reload: Pending<Loaded> = None;
+        let mut fetch: Pending<Fetched> = None;
         let end = loop {
             let now = self.now();
-            self.tick(now);
-            if fetch.is_none() {
-                fetch = self.order(now).map(|order| {
-                    self.life.asks(now);
-                    Box::pin(download(self.http.clone(), order)) as _
-                });
+            if let Err(failure) = self.tick(now) {
+                break End::Failed(failure);
             }
-            if reload.is_none() && self.reloads.due(now) {
-                self.life.asks(now);
-                reload = Some(Box::pin(load(self.http.clone(), self.source.clone(), now)));
-            }
+            self.request_media(now, &mut fetch);
+            self.request_playlist(now, &mut reload);
             if let Some(end) = self.over(now) {
                 break end;
             }
             let wake = self.wake(now, reload.is_some(), fetch.is_some());
             let settled = tokio::select! {
                 () = &mut shutdown => break End::Regular,
-                (asked, page) = settle(&mut reload) => self.playlist_came(asked, page),
-                (segment, outcome) = settle(&mut fetch) => self.segment_came(&segment, outcome),
+                loaded = settle(&mut reload) => self.playlist_came(loaded),
+                (segment, outcome) = settle(&mut fetch) => self.media_came(&segment, outcome),
                 () = sleep_until(self.began + wake) => Ok(()),
             };
             if let Err(failure) = settled {
@@ -129,8 +139,8 @@ impl Session {
         self.began.elapsed()
     }
 
-    /// Moves the player on, and takes the samples that are due.
-    fn tick(&mut self, now: Duration) {
+    /// Moves the player on, and takes the samples that are due. `Err` says why the session cannot go on.
+    fn tick(&mut self, now: Duration) -> Result<(), String> {
         self.player.advance(now);
         self.life.received(now, self.http.media_bytes());
         if self.sample_at.is_none() {
@@ -138,7 +148,7 @@ impl Session {
         }
         if let Some(due) = self.sample_at.filter(|due| *due <= now) {
             if let Some(sample) = self.player.sample(now, wall_clock()) {
-                self.tally.sample(sample);
+                self.keep(sample)?;
             }
             self.sample_at = Some(next_second(due, now));
         }
@@ -146,35 +156,16 @@ impl Session {
             eprintln!("{}", self.progress(now));
             self.progress_at = next_second(self.progress_at, now);
         }
+        Ok(())
     }
 
-    /// The next segment to fetch, if it is time for one. What will never come is passed over on the way.
-    fn order(&mut self, now: Duration) -> Option<Order> {
-        if self.player.buffered() >= FORWARD_BUFFER || !self.fetches.due(now) {
-            return None;
-        }
-        loop {
-            match self.programme.next() {
-                Next::Fetch(segment) => {
-                    return Some(Order { segment, init: self.init.clone(), dump: self.dump.clone() });
-                }
-                Next::Gap(length) => {
-                    self.continuity.restart();
-                    self.player.pass_gap(length);
-                }
-                Next::Skip(lost) => {
-                    tracing::warn!(?lost, "fell out of the live window, going on near its end");
-                    self.continuity.restart();
-                    self.player.skip(now, lost);
-                    self.fetches.succeeded(now);
-                }
-                Next::Complete => {
-                    self.player.complete(now);
-                    return None;
-                }
-                Next::Wait => return None,
-            }
-        }
+    fn keep(&mut self, sample: Sample) -> Result<(), String> {
+        self.tally.sample(sample);
+        let Some(file) = &mut self.sample_file else {
+            return Ok(());
+        };
+        file.write(sample, self.http.media_bytes())
+            .map_err(|error| format!("cannot write the samples: {error}; free some space or choose another --samples"))
     }
 
     fn over(&self, now: Duration) -> Option<End> {
@@ -229,6 +220,8 @@ impl Session {
     fn report(mut self, end: End) -> Report {
         let elapsed = self.now();
         self.player.stop(elapsed);
+        let low_latency = self.programme.low_latency();
+        let playlist = self.programme.playlist();
         self.tally.report(Frame {
             url: self.args.url.to_string(),
             started_at: self.began_wall,
@@ -236,17 +229,16 @@ impl Session {
             account: self.player.account(),
             timestamps: self.continuity.errors(),
             http: &self.http,
-            with_samples: self.args.samples,
+            mode: playlist.map(|_| if low_latency.is_some() { Mode::Parts } else { Mode::Segments }),
+            part_target: low_latency.map(|low_latency| low_latency.part_target),
+            hold_back: playlist.map(|list| low_latency.map_or(list.hold_back, |low_latency| low_latency.hold_back)),
+            with_samples: self.args.samples == Samples::InReport,
             error: match end {
                 End::Regular => None,
                 End::Failed(reason) => Some(reason),
             },
         })
     }
-}
-
-async fn load(http: Http, url: Url, asked: Duration) -> (Duration, Result<Page, FetchError>) {
-    (asked, http.playlist(url).await)
 }
 
 /// Waits for what is pending and takes it out; waits forever if nothing is.

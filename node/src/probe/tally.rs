@@ -7,7 +7,7 @@ use super::{
     fetch::{FetchError, Http},
     media::Container,
     player::{Account, Sample},
-    report::{Bytes, Errors, Late, Report, Variant},
+    report::{Bytes, Errors, Late, Mode, Report, Variant},
     stats::Series,
 };
 
@@ -22,6 +22,8 @@ pub(super) struct Tally {
     pub(super) restarts: u64,
     container: Option<Container>,
     segments: u64,
+    parts: u64,
+    hinted_parts: u64,
     /// Bytes and seconds of segments that arrived whole, for the bitrate.
     whole_bytes: u64,
     whole_media: Duration,
@@ -33,18 +35,22 @@ pub(super) struct Tally {
     notes: BTreeSet<String>,
 }
 
-/// How one segment came, in seconds.
+/// How one segment or part came, in seconds.
 #[derive(Clone, Copy, Debug)]
 struct Download {
-    first_byte: f64,
-    whole: f64,
+    first_byte: Option<f64>,
+    whole: Option<f64>,
     after_capture: Option<f64>,
 }
 
-/// A segment that arrived whole.
+/// A segment or part that arrived whole.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
     pub(super) sequence: u64,
+    /// Which part, if it is one.
+    pub(super) part: Option<u64>,
+    /// It was asked for before it existed: how long it took says nothing.
+    pub(super) hinted: bool,
     pub(super) container: Container,
     pub(super) bytes: u64,
     /// How much media it is.
@@ -65,6 +71,9 @@ pub(super) struct Frame<'a> {
     pub(super) account: &'a Account,
     pub(super) timestamps: &'a TimestampErrors,
     pub(super) http: &'a Http,
+    pub(super) mode: Option<Mode>,
+    pub(super) part_target: Option<Duration>,
+    pub(super) hold_back: Option<Duration>,
     pub(super) with_samples: bool,
     pub(super) error: Option<String>,
 }
@@ -72,18 +81,23 @@ pub(super) struct Frame<'a> {
 impl Tally {
     pub(super) fn segment(&mut self, arrival: Arrival) {
         let whole = arrival.whole.as_secs_f64();
-        self.segments += 1;
+        match arrival.part {
+            None => self.segments += 1,
+            Some(_) => self.parts += 1,
+        }
+        self.hinted_parts += u64::from(arrival.hinted);
         self.container = Some(arrival.container);
         self.whole_bytes += arrival.bytes;
         self.whole_media += arrival.media;
         self.downloads.push(Download {
-            first_byte: arrival.first_byte.as_secs_f64(),
-            whole,
+            first_byte: (!arrival.hinted).then_some(arrival.first_byte.as_secs_f64()),
+            whole: (!arrival.hinted).then_some(whole),
             after_capture: arrival.after_capture,
         });
         if let Some(waited) = arrival.waited.filter(|_| self.late.len() < LATE_LISTED) {
             self.late.push(Late {
                 sequence: arrival.sequence,
+                part: arrival.part,
                 late_seconds: waited.as_secs_f64(),
                 download_seconds: whole,
             });
@@ -123,6 +137,9 @@ impl Tally {
         Report {
             url: frame.url,
             variant: self.variant,
+            mode: frame.mode,
+            part_target_seconds: frame.part_target.map(|target| target.as_secs_f64()),
+            hold_back_seconds: frame.hold_back.map(|hold_back| hold_back.as_secs_f64()),
             container: self.container,
             started_at: frame.started_at,
             elapsed_seconds: frame.elapsed.as_secs_f64(),
@@ -130,18 +147,22 @@ impl Tally {
             stalls: account.stalls.into(),
             skips: account.skips.into(),
             gaps: account.gaps.into(),
+            jumps: account.jumps.count,
+            skipped_seconds: account.jumps.time.as_secs_f64(),
             lag_seconds: self.samples.summary(|sample| sample.lag),
             buffer_seconds: self.samples.summary(|sample| Some(sample.buffer.as_secs_f64())),
             bytes: Bytes { media: frame.http.media_bytes(), playlist: frame.http.playlist_bytes() },
             bitrate_bps: (media_seconds > 0.0).then(|| self.whole_bytes as f64 * 8.0 / media_seconds),
             played_seconds: account.played.as_secs_f64(),
             segments: self.segments,
+            parts: self.parts,
+            hinted_parts: self.hinted_parts,
             discontinuities: self.discontinuities,
             restarts: self.restarts,
             timestamp_errors: frame.timestamps.clone(),
             errors: self.errors.clone(),
-            download_seconds: self.downloads.summary(|download| Some(download.whole)),
-            first_byte_seconds: self.downloads.summary(|download| Some(download.first_byte)),
+            download_seconds: self.downloads.summary(|download| download.whole),
+            first_byte_seconds: self.downloads.summary(|download| download.first_byte),
             arrival_seconds: self.downloads.summary(|download| download.after_capture),
             late: self.late.clone(),
             notes: self.notes.iter().cloned().collect(),

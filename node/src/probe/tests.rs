@@ -37,7 +37,7 @@ fn args(url: &Url, options: &[&str]) -> Args {
     Cli::try_parse_from(words).expect("the options are known").args
 }
 
-async fn measure(url: &Url, options: &[&str]) -> Report {
+pub(super) async fn measure(url: &Url, options: &[&str]) -> Report {
     timeout(GENEROUS, run(args(url, options), std::future::pending()))
         .await
         .expect("it ends by itself")
