@@ -50,7 +50,7 @@ async fn options_and_inputs_that_are_none() -> Result<()> {
     refused(fleet.broadcast("test", &options).await, &["a hint server's address ends in /p2p/"])?;
     refused(
         fleet.broadcast("holiday.mp4", &BroadcastOptions::default()).await,
-        &["INPUT must be `test` or the http(s) address", "holiday.mp4"],
+        &["INPUT must be `test`, `push` or the http(s) address", "holiday.mp4"],
     )
 }
 

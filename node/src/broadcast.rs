@@ -22,6 +22,7 @@ use crate::cli::BroadcastArgs;
 use crate::clock::wall_now;
 use crate::data_dir::{self, DataDir};
 use crate::gateway::playback::Playback;
+use crate::ingest::push::{self, PushKey};
 use crate::ingest::{Ingested, pull, test_picture};
 use crate::link::Link;
 use crate::media::Media;
@@ -65,6 +66,10 @@ pub async fn run(args: BroadcastArgs, shutdown: impl Future<Output = ()>) -> any
         )
     })?;
     let hls = hls_url(http.local_addr()?, args.external_host.as_deref())?;
+    let push = match input {
+        Input::Push => Some(endpoint(&args, &dir).await?),
+        Input::Test | Input::Pull(_) => None,
+    };
     let media = Arc::new(Media::new(WINDOW, MEDIA_BYTES_MAX));
     let mut config = Config::source(stream, id);
     config.upload = place == Place::Here;
@@ -93,11 +98,17 @@ pub async fn run(args: BroadcastArgs, shutdown: impl Future<Output = ()>) -> any
     };
     println!("link {link}");
     println!("hls {hls}");
+    if let Some(push) = &push {
+        let address = push.address()?;
+        // The proxy or router that the host name leads to knows nothing of what only this machine can reach.
+        let host = host(address, args.external_host.as_deref().filter(|_| !address.ip().is_loopback()));
+        println!("push {}", push.url(&host).context("--external-host is not a host name or address")?);
+    }
 
     let (produced_tx, produced) = mpsc::channel(QUEUE);
     let (stats_tx, stats) = watch::channel(Stats::default());
     let epoch = Epoch(u64::try_from(wall_now().0 / 1000).unwrap_or(1).max(1));
-    let own_origin = place == Place::Here || input == Input::Test;
+    let own_origin = place == Place::Here || !matches!(input, Input::Pull(_));
     let mut publisher = Publisher::new(Some(key), stream, args.name.clone(), epoch, own_origin);
     publisher.serve(place == Place::Here);
     let (stop, stopped) = watch::channel(false);
@@ -110,7 +121,7 @@ pub async fn run(args: BroadcastArgs, shutdown: impl Future<Output = ()>) -> any
     tasks.spawn(driver.run(wires, signalled(stopped.clone())));
     let http_stop = signalled(stopped.clone());
     tasks.spawn(async move { server.serve(http, http_stop).await.context("the HTTP server failed") });
-    tasks.spawn(ingest(input, args, publisher, produced_tx, signalled(stopped)));
+    tasks.spawn(ingest((input, push), args, publisher, produced_tx, signalled(stopped)));
     let result = tokio::select! {
         () = shutdown => Ok(()),
         Some(ended) = tasks.join_next() => ended.context("a task failed").and_then(|result| result),
@@ -124,8 +135,9 @@ pub async fn run(args: BroadcastArgs, shutdown: impl Future<Output = ()>) -> any
 /// What INPUT says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Input {
-    Test,
+    Push,
     Pull(Url),
+    Test,
 }
 
 /// Where first copies come from.
@@ -137,12 +149,14 @@ enum Place {
 
 impl Input {
     fn parse(text: &str) -> anyhow::Result<Self> {
-        if text == "test" {
-            return Ok(Self::Test);
+        match text {
+            "push" => return Ok(Self::Push),
+            "test" => return Ok(Self::Test),
+            _ => {}
         }
         let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         url.map(Self::Pull).with_context(|| {
-            format!("INPUT must be `test` or the http(s) address of a live HLS playlist (….m3u8), not {text:?}")
+            format!("INPUT must be `test`, `push` or the http(s) address of a live HLS playlist (….m3u8), not {text:?}")
         })
     }
 }
@@ -150,7 +164,7 @@ impl Input {
 impl Place {
     fn parse(origin: Option<&str>, input: &Input) -> anyhow::Result<Self> {
         match (origin, input) {
-            (Some("here"), _) | (None, Input::Test) => Ok(Self::Here),
+            (Some("here"), _) | (None, Input::Test | Input::Push) => Ok(Self::Here),
             (None, Input::Pull(url)) => Ok(Self::Elsewhere(url.clone())),
             (Some(text), _) => {
                 let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
@@ -163,7 +177,7 @@ impl Place {
 
 /// Runs the input and publishes what it delivers, until it ends.
 async fn ingest(
-    input: Input,
+    (input, push): (Input, Option<push::Endpoint>),
     args: BroadcastArgs,
     mut publisher: Publisher,
     produced: mpsc::Sender<Produced>,
@@ -185,6 +199,11 @@ async fn ingest(
                 test_picture::run(options, events_tx).await.map_err(anyhow::Error::from)
             }
             Input::Pull(url) => pull::run(url, events_tx, std::future::pending()).await.map_err(anyhow::Error::from),
+            Input::Push => {
+                let endpoint = push.context("nothing listens for a push")?;
+                let pushed = endpoint.run(push::PART_MAX, events_tx, std::future::pending());
+                pushed.await.context("the HTTP server for pushes failed")
+            }
         }
     };
     let publish = async {
@@ -226,16 +245,30 @@ async fn ingest(
     Ok(())
 }
 
+/// Where encoders push to.
+async fn endpoint(args: &BroadcastArgs, dir: &DataDir) -> anyhow::Result<push::Endpoint> {
+    let key = PushKey::load(&args.push_key_file.clone().unwrap_or_else(|| dir.file("push.key")))?;
+    push::Endpoint::bind(args.push_listen, key).await.with_context(|| {
+        format!(
+            "can't listen for a push at {} (is the port in use? give another with --push-listen, port 0 for any free one)",
+            args.push_listen
+        )
+    })
+}
+
 fn hls_url(bound: SocketAddr, external: Option<&str>) -> anyhow::Result<Url> {
-    let host = external.map_or_else(
-        || {
-            let ip = if bound.ip().is_unspecified() { os::outward_address() } else { bound.ip() };
-            SocketAddr::new(ip, bound.port()).to_string()
-        },
-        |host| format!("{host}:{}", bound.port()),
-    );
+    let host = host(bound, external);
     Url::parse(&format!("http://{host}/index.m3u8"))
         .with_context(|| format!("--external-host {host} is not a host name or address"))
+}
+
+/// Host and port under which others reach a socket bound here.
+fn host(bound: SocketAddr, external: Option<&str>) -> String {
+    match external {
+        Some(host) => format!("{host}:{}", bound.port()),
+        None if bound.ip().is_unspecified() => SocketAddr::new(os::outward_address(), bound.port()).to_string(),
+        None => bound.to_string(),
+    }
 }
 
 /// The addresses worth putting into a link: not loopback ones, unless there are no others.

@@ -32,13 +32,32 @@ pub enum Command {
     Probe(probe::Args),
 }
 
+/// How encoders push.
+const PUSH_HELP: &str = "\
+Pushing: `starling broadcast push` prints `push URL`; the URL holds the key (--push-key-file). Who prefers can leave the
+key out of it and send it as password (http://any:KEY@HOST:PORT/ingest/) or as bearer token.
+
+  Low latency (CMAF, sent while it is encoded; keyframes every 2 s):
+    ffmpeg -re -i INPUT -c:v libx264 -tune zerolatency -g 50 -c:a aac -f dash -streaming 1 -ldash 1 \\
+      -seg_duration 2 -frag_type duration -frag_duration 0.2 -http_persistent 1 -method PUT URLlive.mpd
+
+  HLS, MPEG-TS or fMP4 segments (add -hls_segment_type fmp4):
+    ffmpeg -re -i INPUT -c:v libx264 -g 50 -c:a aac -f hls -hls_time 2 -hls_list_size 6 \\
+      -hls_flags delete_segments+program_date_time -http_persistent 1 -method PUT URLindex.m3u8
+
+  Several qualities: add -master_pl_name master.m3u8 -var_stream_map '...' and push to URLstream_%v.m3u8.
+
+When the encoder stops the stream pauses; it goes on when it, or another, pushes again.";
+
 /// Options of `starling broadcast`.
 ///
-/// INPUT is `test` for a built-in moving picture with a clock, or the address of any live HLS playlist. With a playlist,
-/// viewers take first copies from the server it is on (see --origin) and this program sends announcements only.
+/// INPUT is `test` for a built-in moving picture with a clock, `push` for an encoder that sends its stream here, or the
+/// address of any live HLS playlist. With a playlist, viewers take first copies from the server it is on (see --origin) and
+/// this program sends announcements only.
 #[derive(Debug, Args)]
+#[command(after_long_help = PUSH_HELP)]
 pub struct BroadcastArgs {
-    /// `test`, or http(s)://…/something.m3u8
+    /// `test`, `push`, or http(s)://…/something.m3u8
     #[arg(env = "STARLING_INPUT")]
     pub input: String,
 
@@ -84,6 +103,16 @@ pub struct BroadcastArgs {
     /// Low latency: announce the test picture in parts of this length, such as 0.2 seconds; 0 for whole segments only
     #[arg(long, env = "STARLING_PART_SECONDS", default_value_t = 0.0)]
     pub part_seconds: f64,
+
+    /// Where `push` listens for encoders. Only this machine can reach the default. The key crosses the network in the clear:
+    /// for another address put a TLS proxy in front, or use it in a network you trust. Port 0: any free one
+    #[arg(long, value_name = "ADDR", env = "STARLING_PUSH_LISTEN", default_value = "127.0.0.1:8935")]
+    pub push_listen: SocketAddr,
+
+    /// The key encoders need; made if missing: push.key in --data-dir. To choose it yourself write 12 to 128 letters, digits,
+    /// - or _ into the file
+    #[arg(long, value_name = "FILE", env = "STARLING_PUSH_KEY_FILE")]
+    pub push_key_file: Option<PathBuf>,
 
     /// The stream's key; made if missing. Keep it: who has it is the broadcaster, and links hold its public half
     #[arg(long, value_name = "FILE", env = "STARLING_KEY_FILE")]

@@ -1,6 +1,7 @@
 //! Where a broadcast's media comes from.
 
 pub mod pull;
+pub mod push;
 pub mod test_picture;
 
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! `starling`: broadcast, watch and measure live video that its viewers carry. IO only: what is decided is decided in
 //! [`starling_proto`].
 
+mod boxes;
 pub mod broadcast;
 pub mod cli;
 pub mod clock;

@@ -17,6 +17,7 @@ mod load;
 mod media;
 mod outline;
 mod pace;
+pub(super) mod pushed;
 mod rendition;
 mod sniff;
 mod variables;
@@ -26,6 +27,7 @@ mod tests;
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -38,6 +40,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 use url::Url;
 
+use super::push::shelf::Shelf;
 use super::{Ingested, Shape, Track};
 use crate::origin::client::{Reach, is_http};
 use clock::SharedClock;
@@ -144,7 +147,7 @@ async fn run_with(
     let listener = events.clone();
     let pull = Pull::new(source, role, events)?;
     tokio::select! {
-        result = Box::pin(pull.run(patience)) => result,
+        result = Box::pin(pull.run(Some(patience))) => result,
         () = shutdown => Ok(()),
         () = listener.closed() => Ok(()),
     }
@@ -192,8 +195,16 @@ impl Pull {
         Ok(Self { source, role, loader, events, clock: SharedClock::default(), shape: Mutex::default() })
     }
 
-    async fn run(&self, patience: Duration) -> Result<(), PullError> {
-        let mut deadline = Some(Instant::now() + patience);
+    /// For a source whose files are pushed to `shelf`.
+    fn pushed(shelf: Arc<Shelf>, source: Url, events: mpsc::Sender<Ingested>) -> Self {
+        let loader = Loader::Shelf(shelf);
+        let (clock, shape) = (SharedClock::default(), Mutex::default());
+        Self { source, role: Role::Broadcaster, loader, events, clock, shape }
+    }
+
+    /// Without `patience`, the source may take as long as it likes to come.
+    async fn run(&self, patience: Option<Duration>) -> Result<(), PullError> {
+        let mut deadline = patience.map(|patience| Instant::now() + patience);
         let source = self.insist(&self.source, deadline, || self.loader.source(&self.source)).await?;
         let (Source::Multivariant(mut outline) | Source::Media(mut outline)) = source;
         let mut renditions: Vec<Rendition> = Vec::new();

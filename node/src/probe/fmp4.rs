@@ -4,20 +4,11 @@
 //! (`tfdt` plus the durations in `trun`) say where a segment starts and ends.
 
 use super::media::{Fault, Span};
+pub(super) use crate::boxes::Track;
+use crate::boxes::{Malformed, Run, children, run_of, size_and_kind, track_of};
 
 /// Largest `moov` or `moof` read, in bytes. An hour of samples in one fragment stays below 3 MiB.
 const LARGEST_BOX: u64 = 4 << 20;
-
-/// The track whose timestamps are checked: the video if there is one, else the first.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Track {
-    id: u32,
-    /// Ticks a second, at least 1.
-    timescale: u32,
-    /// Ticks of a sample for which no other duration is given (`trex`).
-    sample_duration: u32,
-    video: bool,
-}
 
 /// Takes the bytes of an initialisation section or a segment in pieces of any size.
 #[derive(Debug)]
@@ -140,7 +131,7 @@ impl Fragments {
             return Ok(());
         };
         for traf in children(moof).filter_map(|child| child.named(b"traf")) {
-            let Some((start, end)) = run_of(traf, track)? else {
+            let Some(Run { start, end, sync: _ }) = run_of(traf, track)? else {
                 continue;
             };
             if let Some((_, previous_end)) = self.ticks {
@@ -158,6 +149,12 @@ impl Fragments {
 
 fn split(bytes: &[u8], left: u64) -> (&[u8], &[u8]) {
     bytes.split_at(usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len())))
+}
+
+impl From<Malformed> for Fault {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
 }
 
 /// Decides what follows a box header, once it is whole: 8 bytes, or 16 with a 64-bit size.
@@ -179,125 +176,6 @@ fn after_header(header: &[u8]) -> Result<Option<Position>, Fault> {
         return Err(Fault::Malformed);
     }
     Ok(Some(if kept { Position::Kept { kind, body: Vec::new(), left } } else { Position::Skipped { left } }))
-}
-
-fn size_and_kind(header: &[u8]) -> Option<(u32, [u8; 4])> {
-    let size = u32::from_be_bytes(header.get(..4)?.try_into().ok()?);
-    Some((size, header.get(4..8)?.try_into().ok()?))
-}
-
-/// The track to follow in a `moov`.
-fn track_of(moov: &[u8]) -> Result<Option<Track>, Fault> {
-    let mut chosen: Option<Track> = None;
-    for trak in children(moov).filter_map(|child| child.named(b"trak")) {
-        let track = read_trak(trak).ok_or(Fault::Malformed)?;
-        if chosen.is_none_or(|best| track.video && !best.video) {
-            chosen = Some(track);
-        }
-    }
-    let defaults = child(moov, b"mvex").map(children).into_iter().flatten();
-    for trex in defaults.filter_map(|child| child.named(b"trex")) {
-        let id = number(trex, 4);
-        if let Some(track) = chosen.as_mut().filter(|track| Some(track.id) == id) {
-            track.sample_duration = number(trex, 12).ok_or(Fault::Malformed)?;
-        }
-    }
-    Ok(chosen)
-}
-
-fn read_trak(trak: &[u8]) -> Option<Track> {
-    let tkhd = child(trak, b"tkhd")?;
-    let mdia = child(trak, b"mdia")?;
-    let mdhd = child(mdia, b"mdhd")?;
-    // version 1 has 64-bit times before these fields
-    let id = number(tkhd, if tkhd.first() == Some(&1) { 20 } else { 12 })?;
-    let timescale = number(mdhd, if mdhd.first() == Some(&1) { 20 } else { 12 })?;
-    let video = child(mdia, b"hdlr").and_then(|hdlr| hdlr.get(8..12)) == Some(b"vide");
-    (timescale > 0).then_some(Track { id, timescale, sample_duration: 0, video })
-}
-
-/// First and end tick of a `traf`, if it is of our track and says where it starts.
-fn run_of(traf: &[u8], track: Track) -> Result<Option<(u64, u64)>, Fault> {
-    let tfhd = child(traf, b"tfhd").ok_or(Fault::Malformed)?;
-    if number(tfhd, 4) != Some(track.id) {
-        return Ok(None);
-    }
-    let Some(tfdt) = child(traf, b"tfdt") else {
-        return Ok(None);
-    };
-    let start = if tfdt.first() == Some(&1) { long_number(tfdt, 4) } else { number(tfdt, 4).map(u64::from) }
-        .ok_or(Fault::Malformed)?;
-    let default = default_duration(tfhd).ok_or(Fault::Malformed)?.unwrap_or(track.sample_duration);
-    let mut end = start;
-    for trun in children(traf).filter_map(|child| child.named(b"trun")) {
-        let length = run_length(trun, default).ok_or(Fault::Malformed)?;
-        end = end.checked_add(length).ok_or(Fault::Malformed)?;
-    }
-    Ok(Some((start, end)))
-}
-
-/// The default sample duration of a `tfhd`, if it has one (§8.8.7).
-fn default_duration(tfhd: &[u8]) -> Option<Option<u32>> {
-    let flags = number(tfhd, 0)? & 0x00ff_ffff;
-    if flags & 0x8 == 0 {
-        return Some(None);
-    }
-    let base_offset = if flags & 0x1 != 0 { 8 } else { 0 };
-    let description = if flags & 0x2 != 0 { 4 } else { 0 };
-    number(tfhd, 8 + base_offset + description).map(Some)
-}
-
-/// Ticks covered by a `trun` (§8.8.8).
-fn run_length(trun: &[u8], default: u32) -> Option<u64> {
-    let flags = number(trun, 0)? & 0x00ff_ffff;
-    let samples = number(trun, 4)?;
-    if flags & 0x100 == 0 {
-        return Some(u64::from(samples) * u64::from(default));
-    }
-    let optional = |flag: u32| if flags & flag != 0 { 4 } else { 0 };
-    let first = 8 + optional(0x1) + optional(0x4);
-    let stride = optional(0x100) + optional(0x200) + optional(0x400) + optional(0x800);
-    let entries = trun.get(first..)?;
-    if (entries.len() / stride) < usize::try_from(samples).ok()? {
-        return None;
-    }
-    entries.chunks_exact(stride).take(samples as usize).map(|entry| number(entry, 0).map(u64::from)).sum()
-}
-
-fn number(bytes: &[u8], at: usize) -> Option<u32> {
-    let field = bytes.get(at..at.checked_add(4)?)?;
-    Some(u32::from_be_bytes(field.try_into().ok()?))
-}
-
-fn long_number(bytes: &[u8], at: usize) -> Option<u64> {
-    let field = bytes.get(at..at.checked_add(8)?)?;
-    Some(u64::from_be_bytes(field.try_into().ok()?))
-}
-
-struct Child<'a> {
-    kind: [u8; 4],
-    body: &'a [u8],
-}
-
-impl<'a> Child<'a> {
-    fn named(self, kind: &[u8; 4]) -> Option<&'a [u8]> {
-        (self.kind == *kind).then_some(self.body)
-    }
-}
-
-fn child<'a>(parent: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
-    children(parent).find_map(|child| child.named(kind))
-}
-
-/// The boxes inside a box that is in memory; ends at the first that does not fit.
-fn children(mut bytes: &[u8]) -> impl Iterator<Item = Child<'_>> {
-    std::iter::from_fn(move || {
-        let (size, kind) = size_and_kind(bytes)?;
-        let size = if size == 0 { bytes.len() } else { usize::try_from(size).ok()? };
-        let body = bytes.get(8..size)?;
-        bytes = &bytes[size..];
-        Some(Child { kind, body })
-    })
 }
 
 #[cfg(test)]

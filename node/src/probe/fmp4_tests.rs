@@ -68,7 +68,7 @@ fn seconds(bytes: &[u8]) -> (f64, f64) {
 
 #[test]
 fn follows_the_video_track() {
-    assert_eq!(track(), Track { id: 2, timescale: 12_800, sample_duration: 512, video: true });
+    assert_eq!(track(), Track { id: 2, timescale: 12_800, sample_duration: 512, sample_flags: 0, video: true });
 }
 
 #[test]

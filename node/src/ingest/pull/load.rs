@@ -1,6 +1,7 @@
 //! Fetching from the source.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +12,10 @@ use url::Url;
 
 use super::media::{self, MediaPlaylist};
 use super::outline::{Outline, is_multivariant};
+use super::pushed;
 use super::sniff::beginning;
 use super::variables::Variables;
+use crate::ingest::push::shelf::Shelf;
 use crate::origin::body::{self, Wanted};
 use crate::origin::client::{Clients, Reach};
 use crate::origin::{CONNECT_WITHIN, FetchError, REQUESTS_MAX, SILENCE_MAX};
@@ -20,12 +23,17 @@ use crate::origin::{CONNECT_WITHIN, FetchError, REQUESTS_MAX, SILENCE_MAX};
 /// Largest playlist read, bytes.
 const PLAYLIST_MAX: usize = 8 << 20;
 
-/// The source's HTTP server.
+/// Where the source's files come from.
 #[derive(Debug)]
-pub(super) struct Loader {
-    clients: Clients,
-    /// Segments and initialization sections under way at once, over all renditions.
-    slots: Semaphore,
+pub(super) enum Loader {
+    /// Its HTTP server.
+    Server {
+        clients: Clients,
+        /// Segments and initialization sections under way at once, over all renditions.
+        slots: Semaphore,
+    },
+    /// An encoder puts them there.
+    Shelf(Arc<Shelf>),
 }
 
 /// Why a playlist couldn't be had. Each but [`LoadError::Fetch`] and [`LoadError::NoSegments`] is final at start.
@@ -73,7 +81,7 @@ impl LoadError {
 
 impl Loader {
     pub(super) fn new(source: &Url, reach: Reach) -> Result<Self, reqwest::Error> {
-        Ok(Self { clients: Clients::new(source, reach)?, slots: Semaphore::new(REQUESTS_MAX) })
+        Ok(Self::Server { clients: Clients::new(source, reach)?, slots: Semaphore::new(REQUESTS_MAX) })
     }
 
     /// Reads what is at the source URL.
@@ -94,28 +102,43 @@ impl Loader {
         within: Duration,
     ) -> Result<MediaPlaylist, LoadError> {
         let (text, url) = self.text(url, within).await?;
-        let playlist = media::parse(&text, &url, imported, PLAYLIST_MAX)?;
+        let mut playlist = media::parse(&text, &url, imported, PLAYLIST_MAX)?;
+        if let Self::Shelf(shelf) = self {
+            playlist = pushed::followed(playlist, shelf);
+        }
         if playlist.segments.is_empty() { Err(LoadError::NoSegments) } else { Ok(playlist) }
     }
 
     /// Fetches (part of) a resource of at most `limit` bytes.
     pub(super) async fn bytes(&self, url: &Url, range: Option<&Range<u64>>, limit: u64) -> Result<Bytes, FetchError> {
+        let (clients, slots) = match self {
+            Self::Server { clients, slots } => (clients, slots),
+            Self::Shelf(shelf) => return from_shelf(shelf, url, range, limit).await,
+        };
         let wanted = match range {
             Some(range) if range.end - range.start > limit => return Err(FetchError::TooLarge(limit)),
             Some(range) if range.is_empty() => return Ok(Bytes::new()),
             Some(range) => Wanted::Range(range.clone()),
             None => Wanted::Whole { limit },
         };
-        let _slot = self.slots.acquire().await;
-        let response = self.clients.get(url.clone(), range, CONNECT_WITHIN + SILENCE_MAX).await?;
+        let _slot = slots.acquire().await;
+        let response = clients.get(url.clone(), range, CONNECT_WITHIN + SILENCE_MAX).await?;
         let response = body::refuse_page(response)?;
         body::collect(response, &wanted, SILENCE_MAX).await
     }
 
     async fn text(&self, url: &Url, within: Duration) -> Result<(String, Url), LoadError> {
+        let clients = match self {
+            Self::Server { clients, .. } => clients,
+            Self::Shelf(shelf) => {
+                // It was checked when it was pushed.
+                let text = shelf.playlist(&pushed::path_of(url), within).await.ok_or(FetchError::Silent)?;
+                return Ok((text, url.clone()));
+            }
+        };
         let wanted = Wanted::Whole { limit: PLAYLIST_MAX as u64 };
         let load = async {
-            let response = self.clients.get(url.clone(), None, within).await?;
+            let response = clients.get(url.clone(), None, within).await?;
             let found = with_login_of(url, response.url().clone());
             Ok::<_, FetchError>((body::collect(response, &wanted, SILENCE_MAX).await?, found))
         };
@@ -129,6 +152,23 @@ impl Loader {
             return Err(not_playlist(playlist.as_bytes()));
         }
         Ok((playlist, url))
+    }
+}
+
+async fn from_shelf(shelf: &Shelf, url: &Url, range: Option<&Range<u64>>, limit: u64) -> Result<Bytes, FetchError> {
+    let (generation, path) = pushed::generation_of(url).ok_or(FetchError::BadUri)?;
+    let body = shelf.file(path, generation).await;
+    let part = match range {
+        Some(range) => usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok()),
+        None => Some((0, body.len())),
+    };
+    let got = body.len() as u64;
+    match part {
+        Some((start, end)) if start <= end && end <= body.len() && (end - start) as u64 <= limit => {
+            Ok(body.slice(start..end))
+        }
+        Some((start, end)) if end <= body.len() && start <= end => Err(FetchError::TooLarge(limit)),
+        Some(_) | None => Err(FetchError::WrongLength { wanted: range.map_or(got, |range| range.end), got }),
     }
 }
 
