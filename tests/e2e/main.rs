@@ -7,6 +7,7 @@
 
 mod encoder;
 mod pull;
+mod push;
 mod seats;
 mod stage;
 mod swarm;

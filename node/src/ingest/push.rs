@@ -91,7 +91,7 @@ impl Endpoint {
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
         let desk = Arc::new(Desk::new(longest_part, events.clone()));
-        let shared = Shared { key: self.key, desk: desk.clone(), has_refused: false.into() };
+        let shared = Shared { key: self.key, desk: desk.clone(), has_refused: false.into(), told: None.into() };
         let router = server::router(Arc::new(shared));
         let served = connection::serve(self.listener, router, server::CONNECTIONS_MAX, std::future::pending());
         tokio::select! {

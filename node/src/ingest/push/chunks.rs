@@ -82,8 +82,7 @@ impl Cutter {
                 b"mdat" if self.has_moof => return Ok(Some(self.chunk())),
                 b"mdat" => return Err(Unsound::Malformed),
                 b"prft" => self.reference = reference(body, self.track).or(self.reference),
-                other if BETWEEN.contains(&other) => {}
-                _ => return Err(Unsound::NotFragments),
+                _ => {}
             }
         }
         Ok(None)
@@ -120,7 +119,7 @@ impl Cutter {
 fn whole_box(segment: &[u8], at: usize) -> Result<Option<([u8; 4], Range<usize>)>, Unsound> {
     let rest = segment.get(at..).unwrap_or_default();
     let Some((size, kind)) = size_and_kind(rest) else { return Ok(None) };
-    if !kind.iter().all(|byte| (0x20..0x7f).contains(byte)) {
+    if !matches!(&kind, b"moof" | b"mdat") && !BETWEEN.contains(&&kind) {
         return Err(Unsound::NotFragments);
     }
     let (header, size) = match size {

@@ -37,8 +37,8 @@ enum Form {
     Nothing,
     /// This media playlist; there may come a multivariant one that names it, or a manifest.
     Undecided(String),
-    /// HLS with this playlist at its root.
-    Hls(String),
+    /// HLS with this playlist at its root, as it stood when this many had been taken up.
+    Hls(String, u64),
     /// CMAF segments named by a manifest.
     Cmaf,
 }
@@ -55,6 +55,8 @@ struct Stream {
     /// When a segment of it last came.
     heard: Option<Instant>,
     outlet: Outlet,
+    /// Pushes that began.
+    begun: u64,
 }
 
 /// The way out. What comes of another form, or from another playlist, doesn't continue what went before.
@@ -68,7 +70,7 @@ struct Outlet {
 impl Desk {
     pub(super) fn new(longest_part: Duration, events: mpsc::Sender<Ingested>) -> Self {
         let outlet = Outlet { events, has_sent: false, seam: None };
-        let stream = Stream { live: Live::new(longest_part), heard: None, outlet };
+        let stream = Stream { live: Live::new(longest_part), heard: None, outlet, begun: 0 };
         Self { shelf: Arc::default(), form: watch::Sender::default(), stream: Mutex::new(stream) }
     }
 
@@ -88,14 +90,14 @@ impl Desk {
                     self.form.send_if_modified(|now| {
                         let stays = *now == form;
                         if stays {
-                            *now = Form::Hls(path.clone());
+                            *now = Form::Hls(path.clone(), 0);
                         }
                         stays
                     });
                 }
-                Form::Hls(path) => {
+                Form::Hls(path, _) => {
                     tokio::select! {
-                        () = self.follow_playlist(path) => {}
+                        () = self.follow_playlist(path, &form) => {}
                         () = changed => {}
                     }
                 }
@@ -103,7 +105,7 @@ impl Desk {
         }
     }
 
-    async fn follow_playlist(&self, path: &str) {
+    async fn follow_playlist(&self, path: &str, form: &Form) {
         let (sender, mut events) = mpsc::channel(1);
         let relay = async {
             while let Some(event) = events.recv().await {
@@ -117,7 +119,7 @@ impl Desk {
             warn!(%error, "what is pushed can't be broadcast; waiting for another push");
         }
         self.form.send_if_modified(|now| {
-            let was_ours = matches!(now, Form::Hls(known) if known == path);
+            let was_ours = now == form;
             if was_ours {
                 *now = Form::Nothing;
             }
@@ -138,8 +140,10 @@ impl Desk {
             Form::Cmaf if stream.is_fresh(now) => return Ok(()),
             Form::Nothing | Form::Cmaf => false,
             Form::Undecided(_) => listing.playlists.is_empty(),
-            Form::Hls(root) if root == path || self.shelf.names(&root, path) => true,
-            Form::Hls(root) => {
+            // Another multivariant text: the renditions may be others.
+            Form::Hls(root, _) if root == path => listing.playlists.is_empty() || self.shelf.has(path, &text),
+            Form::Hls(root, _) if self.shelf.names(&root, path) => true,
+            Form::Hls(root, _) => {
                 let is_above = listing.playlists.contains(&root);
                 if !is_above && self.shelf.is_alive(&root, STALE_TARGETS, now) {
                     return Err(Refusal::AnotherPlaylist(root));
@@ -155,7 +159,7 @@ impl Desk {
         info!(playlist = path, "an encoder pushes HLS");
         stream.begin(now).await?;
         let path = path.to_owned();
-        self.form.send_replace(if is_root { Form::Hls(path) } else { Form::Undecided(path) });
+        self.form.send_replace(if is_root { Form::Hls(path, stream.begun) } else { Form::Undecided(path) });
         Ok(())
     }
 
@@ -168,11 +172,11 @@ impl Desk {
         let mut stream = self.stream.lock().await;
         let form = self.form.borrow().clone();
         match form {
-            Form::Hls(root) if self.shelf.is_alive(&root, STALE_TARGETS, now) => {
+            Form::Hls(root, _) if self.shelf.is_alive(&root, STALE_TARGETS, now) => {
                 return Err(Refusal::AnotherPlaylist(root));
             }
             Form::Cmaf => {}
-            Form::Nothing | Form::Undecided(_) | Form::Hls(_) => {
+            Form::Nothing | Form::Undecided(_) | Form::Hls(..) => {
                 info!(manifest = path, renditions = presentation.representations.len(), "an encoder pushes CMAF");
                 stream.begin(now).await?;
                 self.form.send_replace(Form::Cmaf);
@@ -267,6 +271,7 @@ impl Stream {
         let mut out = Vec::new();
         self.live.leave(now, &mut out);
         self.heard = None;
+        self.begun += 1;
         self.outlet.send(out).await?;
         self.outlet.seam = self.outlet.has_sent.then(BTreeMap::new);
         Ok(())

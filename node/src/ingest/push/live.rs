@@ -206,6 +206,9 @@ impl Live {
             self.target_duration = self.target_duration.max(longest.as_secs_f64().round() as u32);
             self.waiting.push(event);
         }
+        if self.waiting.is_empty() {
+            return;
+        }
         let is_ready = |lane: &Lane| lane.is_measured();
         if self.said.is_none() {
             let since = match self.lanes.iter().any(is_ready) {

@@ -1,7 +1,7 @@
 //! The HTTP side: who may push, and bodies of bounded size in bounded time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -51,7 +51,12 @@ pub(super) struct Shared {
     pub(super) desk: Arc<Desk>,
     /// A wrong key was shown before.
     pub(super) has_refused: AtomicBool,
+    /// When a file that wasn't taken was last reported.
+    pub(super) told: Mutex<Option<Instant>>,
 }
+
+/// Files that aren't taken are reported once in so long: who pushes nonsense does so every second.
+const TELL_EVERY: Duration = Duration::from_secs(30);
 
 /// The endpoint.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -85,12 +90,11 @@ async fn handle(
     }
     let Some(path) = name::checked(path).map(str::to_owned) else { return refuse(&Refusal::Name) };
     // A task of its own: what is handed on is handed on whole, even if the connection breaks meanwhile.
-    let desk = shared.desk.clone();
     let received = tokio::spawn(async move {
-        let taken = timeout(REQUEST_MAX, receive(&desk, &path, body)).await;
+        let taken = timeout(REQUEST_MAX, receive(&shared.desk, &path, body)).await;
         let result = taken.unwrap_or(Err(Refusal::Silent(REQUEST_MAX.as_secs())));
         if let Err(refusal) = &result {
-            tell(&path, refusal);
+            shared.tell(&path, refusal);
         }
         result
     });
@@ -101,10 +105,17 @@ async fn handle(
     }
 }
 
-fn tell(path: &str, refusal: &Refusal) {
-    match refusal {
-        Refusal::BrokenOff | Refusal::Ending => debug!(path, %refusal, "not taken"),
-        _ => warn!(path, %refusal, "a pushed file was not taken"),
+impl Shared {
+    fn tell(&self, path: &str, refusal: &Refusal) {
+        let now = Instant::now();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_routine = matches!(refusal, Refusal::BrokenOff | Refusal::Ending);
+        if is_routine || told.is_some_and(|told| now.duration_since(told) < TELL_EVERY) {
+            debug!(path, %refusal, "a pushed file was not taken");
+        } else {
+            *told = Some(now);
+            warn!(path, %refusal, "a pushed file was not taken");
+        }
     }
 }
 

@@ -187,6 +187,11 @@ impl Shelf {
         })
     }
 
+    /// The playlist at `path` reads so.
+    pub(super) fn has(&self, path: &str, text: &str) -> bool {
+        self.lock().playlists.get(path).is_some_and(|playlist| playlist.text == text)
+    }
+
     /// The playlist at `path` is a multivariant one that names the one at `other`.
     pub(super) fn names(&self, path: &str, other: &str) -> bool {
         self.lock().playlists.get(path).is_some_and(|playlist| playlist.listing.playlists.iter().any(|it| it == other))

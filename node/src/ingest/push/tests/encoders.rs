@@ -63,7 +63,7 @@ async fn follow_hls(packing: &[&str], extension: &str) {
     ends_well(ffmpeg).await;
     for (number, segment) in (0..).zip(&segments) {
         assert_eq!((segment.number, segment.discontinuity), (number, false));
-        assert_eq!(proxy.bodies(name(segment)), [segment.body.clone()]);
+        assert!(proxy.bodies(name(segment)) == [segment.body.clone()], "{} isn't as pushed", segment.uri);
         assert_eq!(segment.init, proxy.bodies("init.mp4").first().cloned());
         let since = segment.start.seconds_since(segments[0].start);
         assert!((since - number as f64).abs() < 0.01, "{since} s, but each lasts one");
@@ -130,10 +130,11 @@ async fn ffmpeg_streams_cmaf() {
         for (parts, segments) in parts.iter().zip(&segments) {
             for (number, segment) in (1..).zip(segments) {
                 assert_eq!((segment.number, segment.discontinuity), (number, false));
-                assert_eq!(proxy.bodies(name(segment)), [segment.body.clone()], "as it was pushed");
+                assert!(proxy.bodies(name(segment)) == [segment.body.clone()], "{} isn't as pushed", segment.uri);
                 let own: Vec<_> = parts.iter().filter(|part| part.number == number).collect();
                 assert!(own.len() >= 4, "{} parts a second", own.len());
-                assert_eq!(own.iter().flat_map(|part| part.body.to_vec()).collect::<Vec<_>>(), segment.body);
+                let joined: Vec<u8> = own.iter().flat_map(|part| part.body.to_vec()).collect();
+                assert!(joined == segment.body, "{}: the parts don't make the segment", segment.uri);
                 let durations: Duration = own.iter().map(|part| part.duration).sum();
                 assert!(durations.abs_diff(segment.duration) < Duration::from_micros(50));
                 assert!(own[0].independent && own.iter().all(|part| part.duration <= PART_MAX));

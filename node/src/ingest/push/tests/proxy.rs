@@ -32,7 +32,9 @@ impl Proxy {
         let kept = proxy.clone();
         let router = Router::new().fallback(move |request: Request| {
             let (kept, target, client) = (kept.clone(), target.clone(), client.clone());
-            async move { kept.pass(request, &target, &client).await }
+            // ffmpeg closes its connection without waiting for the answer.
+            let passed = tokio::spawn(async move { kept.pass(request, &target, &client).await });
+            async move { passed.await.unwrap_or(StatusCode::BAD_GATEWAY) }
         });
         tokio::spawn(async move { axum::serve(listener, router).await });
         (proxy, url)
