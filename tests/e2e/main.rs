@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)] // a test says best by panicking
 
 mod encoder;
+mod low_latency;
 mod pull;
 mod push;
 mod seats;
