@@ -18,6 +18,11 @@ pub fn of(key: &Keypair) -> Option<starling_proto::PeerId> {
     to_proto(&key.public().to_peer_id())
 }
 
+/// The first four bytes of a peer's key in hexadecimal: enough to tell some hundreds of peers apart, for people.
+pub fn short(peer: &starling_proto::PeerId) -> String {
+    peer.0[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The public key a peer id embeds (libp2p inlines keys of up to 42 bytes).
 pub fn public_key(peer: &libp2p::PeerId) -> Option<ed25519::PublicKey> {
     const IDENTITY_MULTIHASH: u64 = 0;

@@ -34,6 +34,10 @@ pub struct Stats {
     pub hint_server: bool,
     /// How this viewer gets each substream, for the curious: hops from the origin; absent where it has no path.
     pub depths: Vec<Option<u8>>,
+    /// The first bytes of this node's key, by which others name it in their `parents`.
+    pub peer: String,
+    /// Who feeds each substream, as `peer`; absent where nobody does at present.
+    pub parents: Vec<Option<String>>,
     /// Share of the received bytes that came from peers, 0 to 1.
     pub peer_share: f64,
 }

@@ -7,6 +7,7 @@
 pub mod demo;
 mod home;
 pub mod http;
+pub mod namespace;
 mod probe;
 pub mod proc_fs;
 mod program;
@@ -27,10 +28,10 @@ use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use self::home::Binaries;
-pub use self::probe::{Probe, ProbeReport, Sample};
+pub use self::probe::{Bytes, Count, Probe, ProbeReport, Sample};
 pub use self::program::Program;
 pub use self::roles::{Broadcast, HintServer, SEGMENTS_FOR_PLAYERS, Viewer};
-use self::{home::Home, program::Launch};
+use self::{home::Home, namespace::Namespace, program::Launch};
 
 /// How long a program may take until it has printed its ready lines: generous, since a whole fleet may be starting
 /// on two slow cores.
@@ -59,6 +60,8 @@ pub struct Common {
     pub args: Vec<String>,
     /// More environment variables. `STARLING_…` variables of the caller are not passed on.
     pub env: Vec<(String, String)>,
+    /// Runs in this network namespace instead of the caller's.
+    pub place: Option<Namespace>,
 }
 
 /// Options of [`Fleet::broadcast`].
@@ -107,6 +110,14 @@ impl Fleet {
     /// If the directory can't be made.
     pub fn lasting(directory: &Path, binaries: Binaries) -> Result<Self> {
         Ok(Self { home: Arc::new(Home::lasting(directory, binaries)?), unnamed: AtomicUsize::new(0) })
+    }
+
+    /// Programs that end with the caller, in a directory that stays.
+    ///
+    /// # Errors
+    /// As [`Fleet::new`].
+    pub fn guarded(directory: &Path, binaries: Binaries) -> Result<Self> {
+        Ok(Self { home: Arc::new(Home::guarded(directory, binaries)?), unnamed: AtomicUsize::new(0) })
     }
 
     /// Where data directories and logs are.
@@ -192,7 +203,7 @@ impl Fleet {
             let number = self.unnamed.fetch_add(1, Ordering::Relaxed);
             format!("{kind}-{number}")
         });
-        Launch::new(name, binary, options.env.clone())
+        Launch::new(name, binary, options)
     }
 
     fn serve(&self, launch: &mut Launch, options: &Common) {

@@ -334,6 +334,8 @@ impl Driver {
             },
             hint_server: self.hint_alive,
             depths,
+            peer: identity::to_proto(self.swarm.local_peer_id()).as_ref().map(identity::short).unwrap_or_default(),
+            parents: self.peer.parents().iter().map(|parent| parent.as_ref().map(identity::short)).collect(),
             peer_share: if received == 0 { 0.0 } else { counters.peer_bytes as f64 / received as f64 },
         }
     }

@@ -67,6 +67,8 @@ pub(super) struct Sample {
     /// Media ahead of the playhead.
     pub(super) buffer: Duration,
     pub(super) playing: bool,
+    /// Received so far; the player doesn't know, the session does.
+    pub(super) media_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -221,6 +223,7 @@ impl Player {
             lag: self.capture_at_playhead().map(|capture| wall - capture),
             buffer: self.buffered(),
             playing,
+            media_bytes: 0,
         })
     }
 

@@ -160,6 +160,8 @@ pub struct LagSample {
     pub buffer: f64,
     /// Whether the picture moved.
     pub playing: bool,
+    /// Media bytes received so far.
+    pub media_bytes: u64,
 }
 
 impl Report {
@@ -188,6 +190,7 @@ impl From<Sample> for LagSample {
             lag: sample.lag.map(micros),
             buffer: sample.buffer.as_secs_f64(),
             playing: sample.playing,
+            media_bytes: sample.media_bytes,
         }
     }
 }

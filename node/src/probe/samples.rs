@@ -67,14 +67,14 @@ impl SampleFile {
     }
 
     /// Writes one line, whole. The file is not buffered: one short write a second.
-    pub(super) fn write(&mut self, sample: Sample, bytes: u64) -> io::Result<()> {
+    pub(super) fn write(&mut self, sample: Sample) -> io::Result<()> {
         let line = SampleLine {
             wall: micros(sample.wall),
             t: sample.at.as_secs_f64(),
             lag: sample.lag.map(micros),
             buffer: sample.buffer.as_secs_f64(),
             stalled: !sample.playing,
-            bytes,
+            bytes: sample.media_bytes,
         };
         let mut text = serde_json::to_vec(&line)?;
         text.push(b'\n');
@@ -94,11 +94,11 @@ mod tests {
         let path = dir.path().join("samples.jsonl");
         let mut file = SampleFile::create(&path).expect("it can be made");
         let at = Duration::from_secs(3);
-        let sample = Sample { at, wall: 1003.0, lag: Some(0.25), buffer: Duration::ZERO, playing: false };
-        file.write(sample, 7).expect("it can be written");
+        let sample = Sample { at, wall: 1003.0, lag: Some(0.25), buffer: Duration::ZERO, playing: false, media_bytes: 7 };
+        file.write(sample).expect("it can be written");
         let first = std::fs::read_to_string(&path).expect("it can be read");
         assert_eq!(first, "{\"wall\":1003.0,\"t\":3.0,\"lag\":0.25,\"buffer\":0.0,\"stalled\":true,\"bytes\":7}\n");
-        file.write(Sample { lag: None, playing: true, ..sample }, 8).expect("it can be written");
+        file.write(Sample { lag: None, playing: true, ..sample }).expect("it can be written");
         let both = std::fs::read_to_string(&path).expect("it can be read");
         let second = both.strip_prefix(&first).expect("the first line stays");
         assert!(second.contains("\"lag\":null") && second.contains("\"stalled\":false"), "{second}");

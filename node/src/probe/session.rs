@@ -160,11 +160,12 @@ impl Session {
     }
 
     fn keep(&mut self, sample: Sample) -> Result<(), String> {
+        let sample = Sample { media_bytes: self.http.media_bytes(), ..sample };
         self.tally.sample(sample);
         let Some(file) = &mut self.sample_file else {
             return Ok(());
         };
-        file.write(sample, self.http.media_bytes())
+        file.write(sample)
             .map_err(|error| format!("cannot write the samples: {error}; free some space or choose another --samples"))
     }
 

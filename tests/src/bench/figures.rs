@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn lag_is_of_the_window_and_startup_of_everybody() {
-        let sample = |wall: u32| Sample { wall: wall.into(), lag: Some(f64::from(wall) / 10.0) };
+        let sample = |wall: u32| Sample { wall: wall.into(), lag: Some(f64::from(wall) / 10.0), ..Sample::default() };
         let report =
             ProbeReport { startup_seconds: Some(0.5), samples: (0..100).map(sample).collect(), ..Default::default() };
         let side = Side::new(vec![report.clone()], 10.0..30.0);

@@ -29,8 +29,13 @@ impl Home {
     pub(super) fn temporary(binaries: Binaries) -> Result<Self> {
         let temporary =
             tempfile::Builder::new().prefix("starling-fleet-").tempdir().context("a directory for the run")?;
-        let mut home = Self::lasting(temporary.path(), binaries)?;
+        let mut home = Self::guarded(temporary.path(), binaries)?;
         home.temporary = Some(temporary);
+        Ok(home)
+    }
+
+    pub(super) fn guarded(directory: &Path, binaries: Binaries) -> Result<Self> {
+        let mut home = Self::lasting(directory, binaries)?;
         home.lifeline = Some(Lifeline::start().context("sh, which guards the programs")?);
         Ok(home)
     }

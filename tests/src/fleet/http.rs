@@ -46,6 +46,25 @@ pub struct Stats {
     /// Hops from the origin in each substream.
     #[serde(default)]
     pub depths: Vec<Option<u8>>,
+    /// Its name among the parents of others.
+    #[serde(default)]
+    pub peer: String,
+    /// Who feeds each substream.
+    #[serde(default)]
+    pub parents: Vec<Option<String>>,
+    /// Media requests to the origin.
+    #[serde(default)]
+    pub origin_requests: u64,
+    /// What it may and does upload.
+    #[serde(default)]
+    pub upload: Upload,
+}
+
+/// See [`Stats::upload`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+pub struct Upload {
+    /// The limit in force, bits per second; absent until one is set or measured.
+    pub limit_bps: Option<u64>,
 }
 
 /// See [`Stats::received`].
@@ -79,6 +98,16 @@ pub struct Stalls {
     pub seconds: f64,
 }
 
+impl Stats {
+    /// Reads the body of `/api/stats`.
+    ///
+    /// # Errors
+    /// If it is anything else.
+    pub fn parse(json: &str) -> Result<Self> {
+        serde_json::from_str(json).with_context(|| format!("/api/stats is not as documented: {json}"))
+    }
+}
+
 impl Received {
     /// All media bytes that arrived.
     pub fn all(self) -> u64 {
@@ -106,8 +135,7 @@ impl Received {
 /// # Errors
 /// If it doesn't answer, or with something else.
 pub async fn stats(url: &str) -> Result<Stats> {
-    let text = text(url, "/api/stats").await?;
-    serde_json::from_str(&text).with_context(|| format!("/api/stats at {url} is not as documented: {text}"))
+    Stats::parse(&text(url, "/api/stats").await?).with_context(|| url.to_owned())
 }
 
 /// Reads `/metrics` of the server that `url` is on.

@@ -32,6 +32,12 @@ pub struct Probe {
 /// The part of a probe's report that is looked at here. Times are in seconds, sizes in bytes.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct ProbeReport {
+    /// Wall clock at the first request, seconds since 1970.
+    #[serde(default)]
+    pub started_at: f64,
+    /// From the first request to the end.
+    #[serde(default)]
+    pub elapsed_seconds: f64,
     /// From the first playlist request to the first picture.
     pub startup_seconds: Option<f64>,
     /// Media shown.
@@ -98,6 +104,12 @@ pub struct Sample {
     pub wall: f64,
     /// Lag at the playhead.
     pub lag: Option<f64>,
+    /// Whether the picture moved.
+    #[serde(default)]
+    pub playing: bool,
+    /// Media bytes received so far.
+    #[serde(default)]
+    pub media_bytes: u64,
 }
 
 impl Probe {

@@ -20,6 +20,21 @@ pub struct Usage {
     pub resident_peak: u64,
 }
 
+/// User and system time of one thread of this process. An error if it has ended.
+pub fn thread_cpu(thread: u32) -> io::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/self/task/{thread}/stat"))?;
+    Ok(Stat::parse(&stat).ok_or(io::ErrorKind::InvalidData)?.cpu())
+}
+
+/// Bytes a process's network namespace has sent over one of its interfaces, as the kernel counts; by `/proc/PID/net/dev`.
+pub fn interface_sent(pid: u32, interface: &str) -> io::Result<u64> {
+    let table = fs::read_to_string(format!("/proc/{pid}/net/dev"))?;
+    let line = table.lines().find_map(|line| line.trim_start().strip_prefix(interface)?.strip_prefix(':'));
+    // Eight columns of what was received come first.
+    let sent = line.and_then(|line| line.split_ascii_whitespace().nth(8)?.parse().ok());
+    sent.ok_or(io::ErrorKind::NotFound.into())
+}
+
 /// Reads what the process has used. An error if it has ended.
 pub fn usage(pid: u32) -> io::Result<Usage> {
     let stat = Stat::read(pid)?;
@@ -28,12 +43,7 @@ pub fn usage(pid: u32) -> io::Result<Usage> {
         let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
         line.and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0)
     };
-    let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
-    Ok(Usage {
-        cpu: Duration::from_secs_f64(stat.cpu_ticks as f64 / ticks_per_second),
-        resident: kilobytes("VmRSS") * 1024,
-        resident_peak: kilobytes("VmHWM") * 1024,
-    })
+    Ok(Usage { cpu: stat.cpu(), resident: kilobytes("VmRSS") * 1024, resident_peak: kilobytes("VmHWM") * 1024 })
 }
 
 /// When the process started, in clock ticks since boot. A process id is reused, the pair of id and start is not.
@@ -75,6 +85,10 @@ struct Stat {
 impl Stat {
     fn read(pid: u32) -> io::Result<Self> {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat"))?).ok_or(io::ErrorKind::InvalidData.into())
+    }
+
+    fn cpu(&self) -> Duration {
+        Duration::from_secs_f64(self.cpu_ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
     fn parse(stat: &str) -> Option<Self> {

@@ -14,11 +14,14 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::{
     process::{Child, Command},
+    runtime::Handle,
     time::{Instant, sleep, timeout},
 };
 
 use super::{
+    Common,
     home::Home,
+    namespace::Namespace,
     proc_fs::{self, Usage},
 };
 
@@ -159,11 +162,13 @@ pub(super) struct Launch {
     binary: PathBuf,
     args: Vec<OsString>,
     env: Vec<(String, String)>,
+    place: Option<Namespace>,
 }
 
 impl Launch {
-    pub(super) fn new(name: String, binary: &Path, env: Vec<(String, String)>) -> Self {
-        Self { name, binary: binary.to_owned(), args: Vec::new(), env }
+    pub(super) fn new(name: String, binary: &Path, options: &Common) -> Self {
+        let (env, place) = (options.env.clone(), options.place.clone());
+        Self { name, binary: binary.to_owned(), args: Vec::new(), env, place }
     }
 
     pub(super) fn args<A: AsRef<OsStr>>(&mut self, args: impl IntoIterator<Item = A>) {
@@ -190,7 +195,17 @@ impl Launch {
             }
         }
         command.envs(self.env);
-        let child = command.spawn().with_context(|| format!("starting {}", self.binary.display()))?;
+        let child = match self.place {
+            Some(place) => {
+                let runtime = Handle::current();
+                place.enter(move || {
+                    let _inside = runtime.enter();
+                    command.spawn()
+                })?
+            }
+            None => command.spawn(),
+        };
+        let child = child.with_context(|| format!("starting {}", self.binary.display()))?;
         let pid = child.id().context("a process just started has an id")?;
         Ok(Program { name: self.name, pid, child, output, log, detached: false, _home: Arc::clone(home) })
     }

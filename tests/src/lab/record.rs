@@ -1,0 +1,140 @@
+//! What a run writes down while it runs: who is there, what the origin sends to whom, second by second.
+
+use std::collections::BTreeMap;
+
+use super::{
+    router::{Counters, Sent},
+    wall_seconds,
+};
+
+/// Everything seen, in the order of time.
+#[derive(Clone, Debug)]
+pub struct Record {
+    broadcaster: usize,
+    /// Hosts of viewers and players, by number.
+    pub members: BTreeMap<usize, Member>,
+    /// One entry a second.
+    pub seconds: Vec<Second>,
+    /// What the scenario made happen, and when (seconds since 1970).
+    pub events: Vec<(f64, String)>,
+    /// The router's counters at the last second.
+    pub last: Counters,
+}
+
+/// A host of somebody who watches.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    /// Its seat.
+    pub number: usize,
+    /// On which side.
+    pub audience: Audience,
+    /// Seconds since 1970.
+    pub joined_at: f64,
+    /// Absent while it is there.
+    pub left_at: Option<f64>,
+    /// Whether it left without a word.
+    pub killed: bool,
+}
+
+/// Two audiences see the same stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// With nodes.
+    Viewers,
+    /// Straight at the origin.
+    Direct,
+}
+
+/// What the broadcaster's host sent in about a second, IP packets and all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Second {
+    /// Seconds since 1970, at its end.
+    pub wall: f64,
+    /// To viewers.
+    pub viewers: Sent,
+    /// Of that, to those who joined less than [`JOINING_SECONDS`] ago.
+    pub joiners: u64,
+    /// To players that go straight to it.
+    pub direct: u64,
+    /// Viewers there.
+    pub present: usize,
+    /// Viewers whose player stands still.
+    pub stalled: usize,
+}
+
+/// Who came less than this ago is joining: what it takes from the origin for its first picture is counted apart.
+pub const JOINING_SECONDS: f64 = 10.0;
+
+impl Record {
+    /// Nothing yet.
+    pub fn new(broadcaster: usize) -> Self {
+        let (members, seconds, events, last) = Default::default();
+        Self { broadcaster, members, seconds, events, last }
+    }
+
+    pub(super) fn joins(&mut self, host: usize, number: usize, audience: Audience) {
+        let member = Member { number, audience, joined_at: wall_seconds(), left_at: None, killed: false };
+        self.members.insert(host, member);
+    }
+
+    pub(super) fn leaves(&mut self, host: usize, killed: bool) {
+        if let Some(member) = self.members.get_mut(&host) {
+            member.left_at = Some(wall_seconds());
+            member.killed = killed;
+        }
+    }
+
+    pub(super) fn event(&mut self, what: String) {
+        tracing::info!("{what}");
+        self.events.push((wall_seconds(), what));
+    }
+
+    /// Takes the difference to the last second.
+    pub(super) fn second(&mut self, counters: &Counters, stalled: usize) {
+        let wall = wall_seconds();
+        let mut second = Second { wall, stalled, ..Second::default() };
+        for (host, member) in &self.members {
+            let sent = |counters: &Counters| counters.sent.get(&(self.broadcaster, *host)).copied().unwrap_or_default();
+            let (now, then) = (sent(counters), sent(&self.last));
+            let change = Sent { tcp: now.tcp - then.tcp, udp: now.udp - then.udp };
+            match member.audience {
+                Audience::Direct => second.direct += change.tcp + change.udp,
+                Audience::Viewers => {
+                    second.viewers.tcp += change.tcp;
+                    second.viewers.udp += change.udp;
+                    second.present += usize::from(member.left_at.is_none());
+                    if wall - member.joined_at < JOINING_SECONDS {
+                        second.joiners += change.tcp + change.udp;
+                    }
+                }
+            }
+        }
+        self.last = counters.clone();
+        self.seconds.push(second);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_origins_bytes_are_told_apart_by_receiver() {
+        let mut record = Record::new(1);
+        record.joins(2, 0, Audience::Viewers);
+        record.joins(3, 0, Audience::Direct);
+        record.joins(4, 1, Audience::Viewers);
+        if let Some(member) = record.members.get_mut(&2) {
+            member.joined_at -= 60.0;
+        }
+        let sent = |to: [(u64, u64); 3]| Counters {
+            sent: (2..).zip(to).map(|(host, (tcp, udp))| ((1, host), Sent { tcp, udp })).collect(),
+            hosts: Vec::new(),
+        };
+        record.second(&sent([(10, 20), (1000, 0), (3, 0)]), 0);
+        record.second(&sent([(15, 40), (3000, 0), (10, 1)]), 1);
+        let last = record.seconds[1];
+        assert_eq!((last.viewers, last.direct, last.joiners), (Sent { tcp: 12, udp: 21 }, 2000, 8));
+        assert_eq!((last.present, last.stalled), (2, 1));
+    }
+}
