@@ -3,7 +3,7 @@
 use std::{ops::Range, time::Duration};
 
 use super::{
-    record::{Audience, Record, Second},
+    record::{Audience, Look, Record, Second},
     router::Attachment,
     scenario::Scenario,
     seat::Watched,
@@ -65,6 +65,11 @@ impl Measured {
     /// The seconds of the window. The first one began before it and is left out.
     pub fn seconds(&self) -> impl Iterator<Item = &Second> {
         self.record.seconds.iter().filter(|second| second.wall > self.window.start && second.wall <= self.window.end)
+    }
+
+    /// What nodes told in the window.
+    pub fn looks(&self) -> impl Iterator<Item = &Look> {
+        self.record.looks.iter().filter(|look| self.window.contains(&look.wall))
     }
 
     /// 1 − (bytes the origin sent to viewers) / (media bytes their players received) in part of the window.
@@ -182,7 +187,8 @@ pub fn percentile(mut values: Vec<f64>, percent: usize) -> Option<f64> {
     values.get((values.len() * percent).div_ceil(100).saturating_sub(1)).copied()
 }
 
-fn ratio(part: f64, whole: f64) -> Option<f64> {
+/// `None` of nothing.
+pub(super) fn ratio(part: f64, whole: f64) -> Option<f64> {
     (whole > 0.0).then(|| part / whole)
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use self::chart::{Chart, Series};
 use super::{
-    figures::{Measured, Side, percentile},
+    figures::{Measured, Side, percentile, ratio},
     record::Audience,
     report::Report,
 };
@@ -70,6 +70,11 @@ fn charts(measured: &Measured) -> Vec<Chart> {
     };
     let stalled = seconds.iter().map(|second| (second.wall - begin, second.stalled as f64)).collect();
     let present = seconds.iter().map(|second| (second.wall - begin, second.present as f64)).collect();
+    let look = |of: &dyn Fn(&super::record::Look) -> Option<f64>| -> Vec<(f64, f64)> {
+        measured.record.looks.iter().filter_map(|look| Some((look.wall - begin, of(look)? * 100.0))).collect()
+    };
+    let believed = look(&|look| ratio(look.limits_bps as f64, look.links_bps));
+    let lost = look(&|look| ratio(look.lost as f64, look.substreams as f64));
     vec![
         chart("Offload", "%", vec![Series::line("viewers", "#1a7f37", offload.collect())]),
         chart(
@@ -102,6 +107,14 @@ fn charts(measured: &Measured) -> Vec<Chart> {
             "Viewers whose picture stands still",
             "",
             vec![Series::line("stalled", "#cf222e", stalled), Series::line("there", "#8c959f", present)],
+        ),
+        chart(
+            "What nodes tell",
+            "%",
+            vec![
+                Series::line("of their uplinks they believe in", "#0969da", believed),
+                Series::line("of substreams have no path to the origin", "#cf222e", lost),
+            ],
         ),
     ]
 }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{
+    draw::ADMITTED,
     router::{Counters, Sent},
     wall_seconds,
 };
+use crate::fleet::http::Stats;
 
 /// Everything seen, in the order of time.
 #[derive(Clone, Debug)]
@@ -15,6 +17,8 @@ pub struct Record {
     pub members: BTreeMap<usize, Member>,
     /// One entry a second.
     pub seconds: Vec<Second>,
+    /// What nodes told of themselves, all together, every few seconds.
+    pub looks: Vec<Look>,
     /// What the scenario made happen, and when (seconds since 1970).
     pub events: Vec<(f64, String)>,
     /// The router's counters at the last second.
@@ -62,14 +66,35 @@ pub struct Second {
     pub stalled: usize,
 }
 
+/// All nodes at one moment, as they see themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Look {
+    /// Seconds since 1970.
+    pub wall: f64,
+    /// Nodes that told.
+    pub nodes: usize,
+    /// Of those, nodes that have measured their uplink.
+    pub measured: usize,
+    /// What those believe they may upload, together, bits per second.
+    pub limits_bps: u64,
+    /// What 85 % of their links would be.
+    pub links_bps: f64,
+    /// Substreams, over all nodes.
+    pub substreams: usize,
+    /// Of those, without a path to the origin.
+    pub lost: usize,
+    /// Hops over the others.
+    pub hops: u64,
+}
+
 /// Who came less than this ago is joining: what it takes from the origin for its first picture is counted apart.
 pub const JOINING_SECONDS: f64 = 10.0;
 
 impl Record {
     /// Nothing yet.
     pub fn new(broadcaster: usize) -> Self {
-        let (members, seconds, events, last) = Default::default();
-        Self { broadcaster, members, seconds, events, last }
+        let (members, seconds, looks, events, last) = Default::default();
+        Self { broadcaster, members, seconds, looks, events, last }
     }
 
     pub(super) fn joins(&mut self, host: usize, number: usize, audience: Audience) {
@@ -87,6 +112,23 @@ impl Record {
     pub(super) fn event(&mut self, what: String) {
         tracing::info!("{what}");
         self.events.push((wall_seconds(), what));
+    }
+
+    /// Sums up what nodes told of themselves; each with the rate of its uplink.
+    pub(super) fn look<'a>(&mut self, told: impl Iterator<Item = (&'a Stats, f64)>) {
+        let mut look = Look { wall: wall_seconds(), ..Look::default() };
+        for (stats, up_bps) in told {
+            look.nodes += 1;
+            if let Some(limit) = stats.upload.limit_bps {
+                look.measured += 1;
+                look.limits_bps += limit;
+                look.links_bps += up_bps * ADMITTED;
+            }
+            look.substreams += stats.depths.len();
+            look.lost += stats.depths.iter().filter(|depth| depth.is_none()).count();
+            look.hops += stats.depths.iter().flatten().map(|depth| u64::from(*depth)).sum::<u64>();
+        }
+        self.looks.push(look);
     }
 
     /// Takes the difference to the last second.

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::{
     draw::ADMITTED,
-    figures::{Measured, Side, percentile},
+    figures::{Measured, Side, percentile, ratio},
     nat::NatClass,
-    record::Audience,
+    record::{Audience, Look},
     scenario::Targets,
     seat::Watched,
 };
@@ -100,6 +100,12 @@ pub struct Uplinks {
     pub median_bps: f64,
     /// How many times the stream the viewers may upload on average: 85 % of the mean over the stream's rate.
     pub index: f64,
+    /// What nodes that have measured believe they may upload, in parts of 85 % of their links; mean over the window.
+    pub believed_ratio: Option<f64>,
+    /// Substreams without a path to the origin, in parts of all; mean over the window.
+    pub lost_substreams_ratio: Option<f64>,
+    /// Hops from the origin, mean over the others.
+    pub mean_depth: Option<f64>,
 }
 
 /// Comings and goings in the window.
@@ -174,6 +180,8 @@ pub struct SeatReport {
     pub origin_requests: u64,
     /// Chunks that came twice.
     pub duplicate_chunks: u64,
+    /// Bytes that aren't media, both ways.
+    pub control_bytes: u64,
     /// Its player's lag, p95 of all its samples.
     pub lag_p95_seconds: Option<f64>,
     /// Its player's stalled seconds.
@@ -264,7 +272,16 @@ impl Uplinks {
         let rates: Vec<f64> = measured.attachments.iter().map(|attachment| attachment.up_bps).collect();
         let mean_bps = rates.iter().sum::<f64>() / rates.len().max(1) as f64;
         let index = mean_bps * ADMITTED / measured.scenario.stream.bitrate as f64;
-        Self { mean_bps, median_bps: percentile(rates, 50).unwrap_or(0.0), index }
+        let sum = |of: &dyn Fn(&Look) -> f64| measured.looks().map(of).sum::<f64>();
+        let (substreams, lost) = (sum(&|look| look.substreams as f64), sum(&|look| look.lost as f64));
+        Self {
+            mean_bps,
+            median_bps: percentile(rates, 50).unwrap_or(0.0),
+            index,
+            believed_ratio: ratio(sum(&|look| look.limits_bps as f64), sum(&|look| look.links_bps)),
+            lost_substreams_ratio: ratio(lost, substreams),
+            mean_depth: ratio(sum(&|look| look.hops as f64), substreams - lost),
+        }
     }
 }
 
@@ -320,6 +337,7 @@ fn seat(measured: &Measured, node: &Watched) -> Option<SeatReport> {
         from_origin_bytes: stats.received.origin,
         origin_requests: stats.origin_requests,
         duplicate_chunks: stats.duplicate_chunks,
+        control_bytes: stats.control_bytes,
         lag_p95_seconds: report.and_then(|report| Some(report.lag_seconds?.p95)),
         stalled_seconds: report.map_or(0.0, |report| report.stalls.seconds),
     })
@@ -384,6 +402,14 @@ impl fmt::Display for Report {
             self.churn.joined,
             self.churn.left,
             self.churn.killed
+        )?;
+        let uplinks = &self.uplinks;
+        writeln!(
+            f,
+            "nodes believe in {} of their uplinks; {} of substreams have no path to the origin, the others {} hops",
+            percent(uplinks.believed_ratio),
+            percent(uplinks.lost_substreams_ratio),
+            uplinks.mean_depth.map_or("-".to_owned(), |depth| format!("{depth:.1}"))
         )?;
         writeln!(
             f,

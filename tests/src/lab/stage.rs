@@ -178,11 +178,7 @@ impl Stage {
             self.gone.push(went);
         }
         while let Some(told) = self.asked.try_join_next() {
-            for (host, stats) in told? {
-                if let Some(seat) = self.seats.iter_mut().find(|seat| seat.host.id == host) {
-                    seat.stats = stats;
-                }
-            }
+            self.told(told?);
         }
         Ok(())
     }
@@ -215,13 +211,19 @@ impl Stage {
         while self.asked.join_next().await.is_some() {}
         self.ask();
         while let Some(told) = self.asked.join_next().await {
-            for (host, stats) in told? {
-                if let Some(seat) = self.seats.iter_mut().find(|seat| seat.host.id == host) {
-                    seat.stats = stats;
-                }
-            }
+            self.told(told?);
         }
         Ok(())
+    }
+
+    fn told(&mut self, told: Vec<(usize, Stats)>) {
+        for (host, stats) in told {
+            if let Some(seat) = self.seats.iter_mut().find(|seat| seat.host.id == host) {
+                seat.stats = stats;
+            }
+        }
+        let nodes = self.seats.iter().filter(|seat| !seat.stats.peer.is_empty());
+        self.record.look(nodes.map(|seat| (&seat.stats, self.attachments[seat.number].up_bps)));
     }
 
     /// Whether everybody sits and has seen a picture.
