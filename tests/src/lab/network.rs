@@ -142,7 +142,8 @@ impl Network {
         self.command(Command::SetGroup(host, group))
     }
 
-    /// What was counted so far; pairs only for these senders.
+    /// What was counted so far; pairs only for these senders. All that was commanded before is in force when this returns;
+    /// without it, a few milliseconds later.
     ///
     /// # Errors
     /// If the router has ended.
