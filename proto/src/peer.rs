@@ -136,6 +136,7 @@ impl Peer {
             }
             Input::UploadSet { enabled } => self.upload_set(now, enabled, out),
         }
+        self.tracks.iter_mut().for_each(Track::refresh_rate);
         self.keep_contact(now, out); // first: a new place among the seeds orphans substreams
         self.pull_ahead(now, out);
         self.repair(now, out);

@@ -152,8 +152,9 @@ impl Peer {
 
     /// Where we stand in the trees, or whether we have room, changed: tell soon, but not too often.
     pub(super) fn tell_if_moved(&mut self, now: Time) {
-        let standing = (self.depths(now), self.free_slots() > 0);
-        if standing != self.contact.standing_told {
+        let depths = self.tracks.first().map(|t| &t.substreams).into_iter().flatten().map(|s| s.depth(now));
+        let (told, room) = &self.contact.standing_told;
+        if !depths.eq(told.iter().copied()) || (self.free_slots() > 0) != *room {
             let soonest = (self.contact.status_told + self.config.status_interval_min).max(now);
             self.contact.status_at = self.contact.status_at.min(soonest);
         }

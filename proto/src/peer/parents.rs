@@ -337,7 +337,7 @@ pub(super) const PATH_MAX: usize = 64;
 fn cost(neighbour: &Neighbour, track: &Track, substream: u8) -> Option<f64> {
     let depth = neighbour.depth(track.rendition, track.epoch, substream)?;
     let status = neighbour.status.as_ref().filter(|s| s.uplink_bps > 0)?;
-    let slots = track.window.rate_bps().map(|rate| status.uplink_bps as f64 * f64::from(track.count()) / rate.max(1.0));
+    let slots = track.rate_bps().map(|rate| status.uplink_bps as f64 * f64::from(track.count()) / rate.max(1.0));
     let load = slots.map_or(0.0, |slots| 1.0 - f64::from(status.free_slots) / slots.max(1.0)).clamp(0.0, 1.0);
     let burst = load * track.pace.beat.as_secs_f64();
     let full = if status.free_slots == 0 { FULL_COST } else { 0.0 };

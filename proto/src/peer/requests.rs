@@ -1,7 +1,5 @@
 //! Our own chunk requests that are not answered yet.
 
-use std::collections::BTreeMap;
-
 use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, RequestId};
 use crate::time::Time;
 
@@ -30,7 +28,8 @@ pub(crate) enum Purpose {
 /// All of them; bounded by substreams, repair limits and origin limits of those who open them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Requests {
-    open: BTreeMap<RequestId, InFlight>,
+    /// By rising id, which is the order in which they are opened.
+    open: Vec<(RequestId, InFlight)>,
     last: u64,
 }
 
@@ -38,23 +37,27 @@ impl Requests {
     pub(crate) fn open(&mut self, request: InFlight) -> RequestId {
         self.last += 1;
         let id = RequestId(self.last);
-        self.open.insert(id, request);
+        self.open.push((id, request));
         id
     }
 
     pub(crate) fn find(&self, id: RequestId) -> Option<&InFlight> {
-        self.open.get(&id)
+        self.place(id).map(|at| &self.open[at].1)
     }
 
     pub(crate) fn close(&mut self, id: RequestId) -> Option<InFlight> {
-        self.open.remove(&id)
+        self.place(id).map(|at| self.open.remove(at).1)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&RequestId, &InFlight)> {
-        self.open.iter()
+        self.open.iter().map(|(id, request)| (id, request))
     }
 
     pub(crate) fn count(&self, pick: impl Fn(&InFlight) -> bool) -> usize {
-        self.open.values().filter(|r| pick(r)).count()
+        self.open.iter().filter(|(_, r)| pick(r)).count()
+    }
+
+    fn place(&self, id: RequestId) -> Option<usize> {
+        self.open.binary_search_by_key(&id, |(id, _)| *id).ok()
     }
 }

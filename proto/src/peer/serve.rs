@@ -126,7 +126,7 @@ impl Peer {
     /// How many substream children the uplink carries at this track's rate.
     fn slots(&self, t: usize) -> usize {
         let track = &self.tracks[t];
-        let Some(rate) = track.window.rate_bps() else { return usize::from(track.count()) };
+        let Some(rate) = track.rate_bps() else { return usize::from(track.count()) };
         let per_child = (rate / f64::from(track.count())).max(1.0);
         ((self.uplink_bps() / per_child) as usize).min(SLOTS_MAX)
     }

@@ -28,6 +28,8 @@ pub(crate) struct Track {
     pub(crate) window_at: Time,
     /// When to look for repairs again.
     pub(crate) repair_at: Time,
+    /// See [`Self::rate_bps`], with first chunk, end and number of the segments it is of.
+    rate: ((ChunkNumber, ChunkNumber, usize), Option<f64>),
 }
 
 /// How we get one substream.
@@ -75,6 +77,21 @@ impl Track {
             tried: Vec::new(),
             window_at: Time::ZERO,
             repair_at: Time::NEVER,
+            rate: Default::default(),
+        }
+    }
+
+    /// Mean rate of the segments held, bits per second; `None` before there is one.
+    pub(crate) fn rate_bps(&self) -> Option<f64> {
+        self.rate.1
+    }
+
+    /// To be called when the window may have changed: asked for far more often than it changes, the rate is kept.
+    pub(crate) fn refresh_rate(&mut self) {
+        let first = self.window.segments.front().map_or(ChunkNumber(0), |s| s.announcement.first_chunk);
+        let span = (first, self.window.end().unwrap_or_default(), self.window.segments.len());
+        if self.rate.0 != span {
+            self.rate = (span, self.window.rate_bps());
         }
     }
 

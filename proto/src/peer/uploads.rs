@@ -15,6 +15,8 @@ pub(crate) struct Uploads {
     children: Vec<Child>,
     busy_until: Time,
     samples: VecDeque<f64>,
+    /// See [`Self::measured_bps`]; kept, because it is asked for with every input.
+    measured_bps: Option<f64>,
 }
 
 /// A pull-ahead request that waits for its chunk.
@@ -91,6 +93,7 @@ impl Uploads {
             children: Vec::new(),
             busy_until: Time::ZERO,
             samples: VecDeque::new(),
+            measured_bps: None,
         }
     }
 
@@ -227,16 +230,16 @@ impl Uploads {
         if self.samples.len() > SAMPLES_MAX {
             self.samples.pop_front();
         }
+        if self.samples.len() >= SAMPLES_MIN {
+            let mut sorted: Vec<f64> = self.samples.iter().copied().collect();
+            sorted.sort_by(f64::total_cmp);
+            self.measured_bps = Some(sorted[sorted.len() / 5]);
+        }
     }
 
     /// A low quantile (p20, research notes §3.3) of the rate at which our bursts arrive; `None` until there are enough.
     pub(crate) fn measured_bps(&self) -> Option<f64> {
-        if self.samples.len() < SAMPLES_MIN {
-            return None;
-        }
-        let mut sorted: Vec<f64> = self.samples.iter().copied().collect();
-        sorted.sort_by(f64::total_cmp);
-        Some(sorted[sorted.len() / 5])
+        self.measured_bps
     }
 
     pub(crate) fn deadline(&self, timeout: Duration) -> Time {
