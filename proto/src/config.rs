@@ -39,8 +39,8 @@ pub struct Config {
     /// where the parent is known to take longer. Covers a tree of some ten hops at 40 ms (a guess).
     pub repair_patience: Duration,
     /// Time from announcement to the moment a segment must be whole, as a share of its target duration. A player that holds
-    /// back three target durations has two to three of them buffered when the next segment is announced; half of one is
-    /// kept in reserve.
+    /// back three target durations has two to three of them buffered when the next segment is announced; a quarter of one
+    /// is kept in reserve (tests/ABLATIONS.md).
     pub deadline_share: f64,
     /// Time from the announcement of a part to the moment it must be here, in low latency: what the gateway's PART-HOLD-BACK
     /// leaves when a part has been played and its successor must follow (a guess, see the latency budget in `tests/LATENCY.md`).
@@ -75,7 +75,7 @@ impl Config {
             window: Duration::from_secs(30),
             park_timeout: Duration::from_secs(8),
             repair_patience: Duration::from_millis(400),
-            deadline_share: 1.5,
+            deadline_share: 1.75,
             part_due: Duration::from_millis(1150),
             origin_spread_share: 0.65,
             origin_fetch_assumed: Duration::from_millis(250),

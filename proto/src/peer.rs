@@ -408,6 +408,7 @@ impl Peer {
         if from.is_some_and(|p| self.tracks[t].substreams[usize::from(s)].parent != Some(p)) || from.is_none() {
             self.cancel_if_here(t, number, out);
         }
+        self.cancel_repairs(t, number, out);
         if let Some(neighbour) = from.and_then(|p| self.neighbours.find_mut(p)) {
             neighbour.strikes = 0;
         }

@@ -94,7 +94,8 @@ mod tests {
         let path = dir.path().join("samples.jsonl");
         let mut file = SampleFile::create(&path).expect("it can be made");
         let at = Duration::from_secs(3);
-        let sample = Sample { at, wall: 1003.0, lag: Some(0.25), buffer: Duration::ZERO, playing: false, media_bytes: 7 };
+        let sample =
+            Sample { at, wall: 1003.0, lag: Some(0.25), buffer: Duration::ZERO, playing: false, media_bytes: 7 };
         file.write(sample).expect("it can be written");
         let first = std::fs::read_to_string(&path).expect("it can be read");
         assert_eq!(first, "{\"wall\":1003.0,\"t\":3.0,\"lag\":0.25,\"buffer\":0.0,\"stalled\":true,\"bytes\":7}\n");

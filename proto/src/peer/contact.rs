@@ -45,6 +45,9 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3);
 const PRUNE_AGE_MIN: Duration = Duration::from_secs(6);
 /// First wait before the broadcaster is dialled again; doubles up to 2⁴ times that. Its restart takes about a second.
 const SOURCE_REDIAL: Duration = Duration::from_millis(400);
+/// Up to this audience everybody keeps a connection to the broadcaster if it can: about what that has room for, see
+/// `Config::source`. Beyond it viewers dial as much less often as there are more of them.
+const SOURCE_AUDIENCE: u32 = 100;
 /// How soon to ask for a rendition's window again while nothing was announced.
 const WINDOW_RETRY: Duration = Duration::from_millis(700);
 
@@ -71,14 +74,20 @@ impl Peer {
 
     pub(super) fn disconnected(&mut self, now: Now, peer: PeerId) {
         if peer == self.config.source {
-            let wait = SOURCE_REDIAL * (1 << self.contact.source_failures.min(4));
+            // Who is well connected needs the broadcaster only as a seed: a large audience would be at its door all the time.
+            let crowd = if self.seeds() || self.neighbours.viewers() < self.config.neighbours_target / 2 {
+                1
+            } else {
+                (self.audience / SOURCE_AUDIENCE).max(1)
+            };
+            let wait = SOURCE_REDIAL * (1 << self.contact.source_failures.min(4)) * crowd;
             self.contact.source_at = now.mono + wait + self.rng.jitter(wait);
             self.contact.source_failures = self.contact.source_failures.saturating_add(1);
             self.contact.dialling_source = false;
         }
         self.neighbours.disconnect(peer, now.mono, &mut self.rng);
         self.uploads.forget(peer);
-        self.bereave(peer);
+        self.bereave(now.mono, peer);
         self.close_requests_to(now, peer);
     }
 
@@ -324,6 +333,18 @@ impl Peer {
         while let Some((peer, addrs)) = self.neighbours.next_dial(self.config.neighbours_target, now) {
             out.push(Output::Dial { peer, addrs });
         }
+    }
+
+    /// A place among the seeds is worth a connection to a broadcaster that serves.
+    pub(super) fn dial_source_as_seed(&mut self, now: Time) {
+        if self.seeds() {
+            self.contact.source_at = self.contact.source_at.min(now);
+        }
+    }
+
+    fn seeds(&self) -> bool {
+        let serves = self.catalogue.as_ref().is_some_and(|c| c.serves);
+        serves && self.tracks.iter().flat_map(|t| &t.substreams).any(|s| s.rank == Some(0))
     }
 
     fn source_deadline(&self) -> Time {

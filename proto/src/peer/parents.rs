@@ -177,6 +177,10 @@ impl Peer {
         let substream = &mut track.substreams[usize::from(s)];
         substream.in_flight = None;
         substream.cursor = ChunkNumber(number.0 + step);
+        if number > request.number {
+            track.repair_at = now.mono; // what was passed over won't come by itself
+        }
+        let substream = &mut track.substreams[usize::from(s)];
         substream.misses = 0;
         substream.feedback =
             Some(Feedback { bytes: len, spread_us: u32::try_from(spread.as_micros()).unwrap_or(u32::MAX) });
@@ -210,6 +214,7 @@ impl Peer {
         let held = self.tracks[t].substreams[usize::from(s)].parent == Some(request.to);
         if held {
             self.tracks[t].substreams[usize::from(s)].orphan(Time::ZERO);
+            self.tracks[t].repair_at = now.mono;
         }
         let named = instead
             .iter()
@@ -268,10 +273,11 @@ impl Peer {
     }
 
     /// A neighbour is gone: its substreams are orphans.
-    pub(super) fn bereave(&mut self, peer: PeerId) {
+    pub(super) fn bereave(&mut self, now: Time, peer: PeerId) {
         for track in &mut self.tracks {
             for substream in track.substreams.iter_mut().filter(|s| s.parent == Some(peer)) {
                 substream.orphan(Time::ZERO);
+                track.repair_at = now;
             }
         }
     }
@@ -306,7 +312,9 @@ impl Peer {
                 };
                 substream.rank = if hands_over { Some(0) } else { rank };
             }
+            track.repair_at = track.repair_at.min(now);
         }
+        self.dial_source_as_seed(now);
         let serves = self.catalogue.as_ref().is_some_and(|c| c.serves);
         let unserved = |t: usize, s: usize, peer: &Self| {
             let substream = &peer.tracks[t].substreams[s];

@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use crate::id::{ChunkNumber, PeerId};
 use crate::time::{Now, Time};
-use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Kind, Role};
+use crate::wire::control::Cancel;
+use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, ControlRequest, Kind, Role, TrackStatus};
 
 use super::io::Output;
 use super::neighbours::Neighbour;
 use super::pace::Pace;
 use super::requests::{InFlight, Purpose};
+use super::track::Track;
 use super::window::Span;
 use super::{Peer, seeding};
 
-/// How often to look while something is missing. Well below the patience, above the cost of a look.
+/// How often to look while something is due and nobody could be asked. Well below the patience, above the cost of a look.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Repairs open with one neighbour at a time: enough to fill one round trip with 128 KiB chunks.
 const OPEN_PER_NEIGHBOUR_MAX: usize = 4;
@@ -25,6 +27,9 @@ const ORIGIN_OPEN_MAX: usize = 4;
 pub(super) const STRIKES_MAX: u8 = 5;
 /// A neighbour that refused or did not answer is asked again after this.
 const RETRY_FAILED: Duration = Duration::from_millis(1500);
+/// Neighbours asked in vain for one chunk before it is left alone until one of them may be asked again: a fifth hardly
+/// knows better (tests/ABLATIONS.md).
+const TRIES_AT_ONCE: usize = 4;
 /// Chunks with failed attempts remembered.
 const TRIED_MAX: usize = 128;
 
@@ -34,13 +39,13 @@ impl Peer {
         if self.config.role == Role::Source {
             return;
         }
-        self.expire_repairs(now.mono);
+        self.expire_repairs(now.mono, out);
         for t in 0..self.tracks.len() {
             if self.tracks[t].repair_at > now.mono {
                 continue;
             }
-            let missing = self.missing(t);
-            self.tracks[t].repair_at = if missing.is_empty() { Time::NEVER } else { now.mono + LOOK_EVERY };
+            let missing = self.missing(now.mono, t);
+            self.tracks[t].repair_at = missing.iter().map(|m| m.look_at(now.mono)).min().unwrap_or(Time::NEVER);
             for chunk in missing {
                 if chunk.origin_at <= now.mono {
                     continue;
@@ -54,7 +59,7 @@ impl Peer {
     }
 
     /// Missing chunks of wanted segments, earliest deadline first.
-    fn missing(&self, t: usize) -> Vec<Missing> {
+    fn missing(&self, now: Time, t: usize) -> Vec<Missing> {
         let track = &self.tracks[t];
         let wanted = track.window.segments.iter().filter(|s| s.wanted && !s.is_complete());
         let chunks = wanted.flat_map(|segment| {
@@ -63,9 +68,10 @@ impl Peer {
                 let substream = &track.substreams[usize::from(track.substream_of(number))];
                 let expected = substream.parent.is_some() && substream.cursor <= number;
                 let patience = if expected { substream.patience(track.pace.patience) } else { 0.0 };
+                let patient_until = heard + Duration::from_secs_f64(patience);
                 Missing {
                     number,
-                    repair_at: heard + Duration::from_secs_f64(patience),
+                    repair_at: patient_until.max(track.asked_enough_until(number, now)),
                     origin_at: self.origin_at(t, number, origin_at, heard),
                 }
             })
@@ -109,21 +115,29 @@ impl Peer {
         let substream = &track.substreams[usize::from(track.substream_of(number))];
         // What pull-ahead has passed will not come by itself from the parent either.
         let parent = substream.parent.filter(|_| substream.cursor <= number);
-        let tried = |n: &Neighbour| track.tried.iter().any(|t| t.0 == number && t.1 == n.peer && t.2 > now);
+        let recent = track.tried.iter().filter(|(n, _, until)| *n == number && *until > now);
+        let tried: Vec<PeerId> = recent.map(|(_, peer, _)| *peer).collect();
         let heard = track.window.find(number).map(|(segment, index)| segment.span(index).heard);
         let old = heard.is_some_and(|heard| now.since(heard) >= track.pace.held_after);
         let holds = |n: &Neighbour| {
             n.track_in(track.rendition, track.epoch).is_some_and(|t| old || t.head.is_some_and(|h| h >= number))
         };
         let likely = |n: &&Neighbour| {
-            n.role == Some(Role::Viewer) && n.uplink_bps() > 0 && Some(n.peer) != parent && !tried(n) && holds(n)
+            n.role == Some(Role::Viewer)
+                && n.uplink_bps() > 0
+                && Some(n.peer) != parent
+                && !tried.contains(&n.peer)
+                && holds(n)
         };
         let open = |peer: PeerId| self.requests.count(|r| r.to == peer && r.purpose == Purpose::Get);
+        // Who is nearer the source in this substream has it earlier.
+        let s = track.substream_of(number);
+        let depth = |n: &Neighbour| n.depth(track.rendition, track.epoch, s).unwrap_or(TrackStatus::NO_PATH);
         let noise = self.rng.next_u64();
         let candidates = self.neighbours.iter().filter(likely).map(|n| (n, open(n.peer)));
-        let best = candidates
-            .filter(|(_, open)| *open < OPEN_PER_NEIGHBOUR_MAX)
-            .min_by_key(|(n, open)| (n.proximity > 1, *open, n.strikes, crate::rng::mix(n.peer.digest() ^ noise)));
+        let best = candidates.filter(|(_, open)| *open < OPEN_PER_NEIGHBOUR_MAX).min_by_key(|(n, open)| {
+            (n.proximity > 1, *open, depth(n), n.strikes, crate::rng::mix(n.peer.digest() ^ noise))
+        });
         best.map(|(n, _)| n.peer)
     }
 
@@ -201,6 +215,14 @@ impl Peer {
         track.repair_at = now.mono;
     }
 
+    /// A chunk is here: whoever else was asked for it needn't send it.
+    pub(super) fn cancel_repairs(&mut self, t: usize, number: ChunkNumber, out: &mut Vec<Output>) {
+        let rendition = self.tracks[t].rendition;
+        let open = |r: &InFlight| r.purpose == Purpose::Get && r.number == number && r.rendition == rendition;
+        let idle: Vec<_> = self.requests.iter().filter(|(_, r)| open(r)).map(|(id, _)| *id).collect();
+        out.extend(idle.into_iter().filter_map(|id| self.requests.close(id)).map(|request| take_back(&request)));
+    }
+
     /// A repair ended without a chunk.
     pub(super) fn unrepaired(&mut self, now: Now, request: &InFlight, header: Option<&ChunkHeader>) {
         let failed = header.is_none_or(|h| h.status == ChunkStatus::Refused);
@@ -238,7 +260,7 @@ impl Peer {
     }
 
     /// Repairs without an answer for too long are asked of somebody else too.
-    fn expire_repairs(&mut self, now: Time) {
+    fn expire_repairs(&mut self, now: Time, out: &mut Vec<Output>) {
         let slow = |r: &InFlight| r.purpose == Purpose::Get && now >= self.answer_due(r);
         let overdue: Vec<_> = self.requests.iter().filter(|(_, r)| slow(r)).map(|(id, _)| *id).collect();
         for id in overdue {
@@ -247,6 +269,7 @@ impl Peer {
                     neighbour.strikes = neighbour.strikes.saturating_add(1);
                 }
                 self.reopen(Now { mono: now, ..Now::default() }, &request, RETRY_FAILED);
+                out.push(take_back(&request));
             }
         }
     }
@@ -273,6 +296,22 @@ impl Peer {
     }
 }
 
+impl Track {
+    /// When a chunk may be asked for again, after several neighbours just said they don't have it.
+    fn asked_enough_until(&self, number: ChunkNumber, now: Time) -> Time {
+        let in_vain =
+            self.tried.iter().filter(|(n, _, until)| *n == number && *until > now).map(|(_, _, until)| *until);
+        let (count, first) = in_vain.fold((0, Time::NEVER), |(count, first), until| (count + 1, first.min(until)));
+        if count < TRIES_AT_ONCE { Time::ZERO } else { first }
+    }
+}
+
+/// Tells who was asked that it needn't answer.
+fn take_back(request: &InFlight) -> Output {
+    let cancel = Some(Cancel { epoch: request.epoch, rendition: request.rendition, number: request.number });
+    Output::Tell { to: request.to, request: Box::new(ControlRequest { cancel, ..ControlRequest::none() }) }
+}
+
 /// A chunk to be repaired.
 struct Missing {
     number: ChunkNumber,
@@ -280,4 +319,12 @@ struct Missing {
     repair_at: Time,
     /// When to ask the origin.
     origin_at: Time,
+}
+
+impl Missing {
+    /// When to look again: at once when something is due then, every so often while what is due can't be had.
+    fn look_at(&self, now: Time) -> Time {
+        let due = self.repair_at.min(self.origin_at);
+        if due > now { due } else { now + LOOK_EVERY }
+    }
 }

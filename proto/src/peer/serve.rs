@@ -221,6 +221,10 @@ impl Peer {
         for parked in self.uploads.unpark(|p| p.from == from && p.rendition == rendition && p.number == number) {
             answer(&parked, ChunkHeader::without_chunk(ChunkStatus::Empty), out);
         }
+        for ready in self.uploads.unqueue(|r| r.to == from && r.rendition == rendition && r.number == number) {
+            let header = ChunkHeader::without_chunk(ChunkStatus::Empty);
+            out.push(Output::Answer { id: ready.id, header, of: (ready.rendition, ready.epoch) });
+        }
     }
 
     /// The numbers of this rendition mean nothing any more.

@@ -177,6 +177,11 @@ impl Uploads {
         std::mem::take(&mut self.queue)
     }
 
+    /// Takes out the answers that wait for which `pick` says yes.
+    pub(crate) fn unqueue(&mut self, pick: impl Fn(&Ready) -> bool) -> Vec<Ready> {
+        self.queue.extract_if(.., |ready| pick(ready)).collect()
+    }
+
     /// Takes out the held requests for which `pick` says yes.
     pub(crate) fn unpark(&mut self, mut pick: impl FnMut(&Parked) -> bool) -> Vec<Parked> {
         let mut taken = Vec::new();
