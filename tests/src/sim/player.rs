@@ -1,21 +1,23 @@
 //! A player: begins three segments behind the newest, fetches in order, plays, stalls when dry.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use starling_proto::wire::Announcement;
-use starling_proto::{SegmentNumber, Time};
+use starling_proto::{ChunkNumber, SegmentNumber, Time};
 
 /// Segments held back from the live edge (RFC 8216bis §6.3.3: three target durations).
 const HOLD_BACK: usize = 3;
+/// Segments remembered; more than any window.
+const REMEMBERED: usize = 40;
 
 /// Its state. Capture times are simulated time, so lag is a difference.
 #[derive(Clone, Debug, Default)]
 pub struct Player {
     /// When the viewer came.
     pub joined: Time,
-    /// Known segments: announcement and chunks still missing.
-    segments: BTreeMap<SegmentNumber, (Arc<Announcement>, Vec<bool>)>,
+    /// Known segments by rising number, and which of their chunks are missing.
+    segments: VecDeque<(Arc<Announcement>, u64)>,
     /// Where it begins.
     first: Option<SegmentNumber>,
     /// The segment being fetched.
@@ -28,69 +30,92 @@ pub struct Player {
     pub startup: Option<f64>,
     /// Stalls and their seconds.
     pub stalls: (u64, f64),
-    /// Lag at each segment's turn, seconds, with when.
-    pub lags: Vec<(Time, f64)>,
 }
 
-/// What the player wants.
+/// What the player does or wants.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Wish {
     /// A segment; `true` for the first.
     Segment(SegmentNumber, bool),
     /// To be woken then.
     Wake(Time),
+    /// It shows a picture this many seconds old.
+    Shows(f64),
 }
 
 impl Player {
-    /// The playlist lists a segment.
-    pub fn listed(&mut self, announcement: &Arc<Announcement>) {
-        let missing = vec![true; announcement.lengths.len()];
-        self.segments.entry(announcement.segment).or_insert_with(|| (announcement.clone(), missing));
-        while self.segments.len() > 40 {
-            self.segments.pop_first();
+    /// The playlist lists a segment. Returns whether it was unknown.
+    pub fn listed(&mut self, announcement: &Arc<Announcement>) -> bool {
+        let at = self.segments.partition_point(|(a, _)| a.segment < announcement.segment);
+        let known = self.segments.get(at).is_some_and(|(a, _)| a.segment == announcement.segment);
+        let forgotten = at == 0 && self.segments.len() >= REMEMBERED;
+        if known || forgotten {
+            return false;
         }
+        let all = u64::MAX >> (64 - announcement.lengths.len().clamp(1, 64));
+        self.segments.insert(at, (announcement.clone(), all));
+        if self.segments.len() > REMEMBERED {
+            self.segments.pop_front();
+        }
+        true
+    }
+
+    /// Whether the segment of a chunk is listed.
+    pub fn knows(&self, number: ChunkNumber) -> bool {
+        self.place(number).is_some()
     }
 
     /// A chunk is here. Returns whether it was missing.
-    pub fn arrived(&mut self, number: starling_proto::ChunkNumber) -> bool {
-        let segment =
-            self.segments.values_mut().rev().find_map(|(a, missing)| a.index_of(number).map(|i| &mut missing[i]));
-        segment.is_some_and(|missing| std::mem::replace(missing, false))
+    pub fn arrived(&mut self, number: ChunkNumber) -> bool {
+        let Some((at, index)) = self.place(number) else { return false };
+        let missing = &mut self.segments[at].1;
+        let fresh = *missing >> index & 1 == 1;
+        *missing &= !(1 << index);
+        fresh
     }
 
     /// Whether a chunk is here.
-    pub fn holds(&self, number: starling_proto::ChunkNumber) -> bool {
-        self.segments.values().rev().find_map(|(a, missing)| a.index_of(number).map(|i| !missing[i])).unwrap_or(false)
+    pub fn holds(&self, number: ChunkNumber) -> bool {
+        self.place(number).is_some_and(|(at, index)| self.segments[at].1 >> index & 1 == 0)
     }
 
-    /// Bytes of media that passed the playhead between two moments, roughly: rate × time.
+    fn place(&self, number: ChunkNumber) -> Option<(usize, usize)> {
+        let newest_first = self.segments.iter().enumerate().rev();
+        newest_first
+            .take_while(|(_, (a, _))| a.end_chunk() > number)
+            .find_map(|(at, (a, _))| Some((at, a.index_of(number)?)))
+    }
+
+    /// Whether the picture moves, or did.
     pub fn playing(&self) -> bool {
         self.next.is_some()
     }
 
     /// Moves on: picks segments to fetch, starts, resumes, stalls.
-    pub fn advance(&mut self, now: Time) -> Vec<Wish> {
-        let mut wishes = Vec::new();
-        self.fetch(&mut wishes);
-        self.play(now, &mut wishes);
-        wishes
+    pub fn advance(&mut self, now: Time, wishes: &mut Vec<Wish>) {
+        self.fetch(wishes);
+        self.play(now, wishes);
+    }
+
+    /// The viewer leaves.
+    pub fn stop(&mut self, now: Time) {
+        self.stalls.1 = self.stalled_seconds(now);
+        self.dry_since = None;
     }
 
     fn fetch(&mut self, wishes: &mut Vec<Wish>) {
         loop {
             match self.fetching {
                 None => {
-                    if self.segments.len() < HOLD_BACK {
-                        return;
-                    }
-                    let Some(first) = self.segments.keys().rev().nth(HOLD_BACK - 1).copied() else { return };
+                    let Some(at) = self.segments.len().checked_sub(HOLD_BACK) else { return };
+                    let first = self.segments[at].0.segment;
                     self.first = Some(first);
                     self.fetching = Some(first);
                     wishes.push(Wish::Segment(first, true));
                 }
                 Some(current) if self.complete(current) => {
                     let following = SegmentNumber(current.0 + 1);
-                    if !self.segments.contains_key(&following) {
+                    if self.find(following).is_none() {
                         return;
                     }
                     self.fetching = Some(following);
@@ -124,16 +149,20 @@ impl Player {
     }
 
     fn show(&mut self, number: SegmentNumber, now: Time, wishes: &mut Vec<Wish>) {
-        let Some((announcement, _)) = self.segments.get(&number) else { return };
+        let Some((announcement, _)) = self.find(number) else { return };
         let captured = Time(announcement.start.0.max(0) as u64);
-        self.lags.push((now, now.since(captured).as_secs_f64()));
+        wishes.push(Wish::Shows(now.since(captured).as_secs_f64()));
         let turn = now + announcement.duration();
         self.next = Some((SegmentNumber(number.0 + 1), turn));
         wishes.push(Wish::Wake(turn));
     }
 
+    fn find(&self, number: SegmentNumber) -> Option<&(Arc<Announcement>, u64)> {
+        self.segments.iter().rev().find(|(a, _)| a.segment == number)
+    }
+
     fn complete(&self, number: SegmentNumber) -> bool {
-        self.segments.get(&number).is_some_and(|(_, missing)| missing.iter().all(|m| !m))
+        self.find(number).is_some_and(|(_, missing)| *missing == 0)
     }
 
     /// Seconds stalled so far, a running stall included.

@@ -1,67 +1,57 @@
-//! Everybody, one heap, one clock.
+//! Everybody, one queue, one clock.
 
-mod hints;
+mod contact;
+mod gossip;
 mod life;
+mod meter;
 mod traffic;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use starling_proto::directory::{self, Directory};
 use starling_proto::wire::{
-    Announcement, Catalogue, ChunkHeader, ChunkStatus, ControlRequest, HASH_LEN, Message, NeighbourInfo, Rendition,
-    Role, Roster,
+    Announcement, Catalogue, ChunkHeader, ChunkRequest, ChunkStatus, ControlRequest, HASH_LEN, Hello, Message,
+    NeighbourInfo, Rendition, Role, Roster,
 };
 use starling_proto::{
     ChunkNumber, Config, Epoch, Input, Now, Outcome, Output, Peer, PeerId, RenditionId, RequestId, Rng, SegmentNumber,
     StreamId, Time, WallTime,
 };
 
-use super::network::{Link, delay, transmission};
+use super::network::{Link, Paths, transmission};
 use super::player::{Player, Wish};
+use super::population::{Draw, Population};
+use super::queue::Queue;
 use super::report::Report;
 use super::scenario::Scenario;
+pub(super) use meter::{Interval, Meter};
 
 /// The simulated world.
 pub struct World {
     scenario: Scenario,
     now: Time,
     rng: Rng,
-    heap: BinaryHeap<Reverse<(Time, u64, usize)>>,
-    events: Vec<Option<(usize, Event)>>,
-    free: Vec<usize>,
-    sequence: u64,
+    queue: Queue<(u32, Event)>,
     nodes: Vec<Node>,
-    index: HashMap<PeerId, usize>,
+    paths: Paths,
+    population: Population,
     directory: Directory,
     directory_tick: Time,
     hints_alive: bool,
-    inbound: HashMap<RequestId, (usize, usize, RequestId)>,
-    asking: HashMap<RequestId, usize>,
-    last_id: u64,
+    /// The continents can't reach one another.
+    parted: bool,
     catalogue: Arc<Catalogue>,
-    window: Vec<Arc<Announcement>>,
+    /// All segments so far, by number.
+    segments: Vec<Arc<Announcement>>,
+    chunks_per_segment: u64,
     meter: Meter,
+    /// Emptied and filled again, so that nothing is allocated for each event.
     out: Vec<Output>,
+    wishes: Vec<Wish>,
     /// Violations of what must never happen; empty in a sound world.
     pub violations: Vec<String>,
-}
-
-/// What is counted beside the machines' own counters.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Meter {
-    pub(super) origin_bytes: u64,
-    pub(super) source_bytes: u64,
-    pub(super) delivered_bytes: u64,
-    pub(super) near_bytes: u64,
-    pub(super) peer_bytes: u64,
-    pub(super) control_bytes: u64,
-    pub(super) diffusion: Vec<f64>,
-    pub(super) warm: bool,
-    pub(super) events: u64,
 }
 
 pub(super) struct Node {
@@ -69,188 +59,197 @@ pub(super) struct Node {
     id: PeerId,
     pub(super) alive: bool,
     pub(super) link: Link,
+    pub(super) uploads: bool,
+    pollutes: bool,
     pub(super) player: Player,
+    /// Subscribed to announcements.
     following: bool,
+    /// The machine's, as of the last input.
+    deadline: Time,
+    /// When its next tick is scheduled.
     tick_at: Time,
-    /// Segments announced to it, newest last.
-    heard: VecDeque<SegmentNumber>,
-    /// Chunks that outran their announcement.
-    unproven: Vec<(ChunkNumber, PeerId, u32)>,
-    connections: Vec<usize>,
+    /// Chunks that outran their announcement: from whom, and whether they are genuine.
+    unproven: Vec<(ChunkNumber, u32, bool)>,
+    connections: Vec<u32>,
+    banned: Vec<u32>,
     pub(super) stalls_before: (u64, f64),
+    /// Media bytes sent since the warm-up.
     pub(super) sent_bytes: u64,
 }
 
 #[derive(Debug)]
 enum Event {
-    Input(Input),
     Tick,
     Wake,
     Join,
+    Leave { silent: bool, replaced: bool },
     Produce,
-    Churn,
     WarmUp,
+    Sample,
+    Crowd,
+    Part,
+    Heal,
     HintsDie,
     DirectoryTick,
-    Connect { with: usize },
-    Sever { with: usize },
-    Control { from: usize, request: Box<ControlRequest> },
-    Chunk { from: usize, header: ChunkHeader, id: RequestId, len: u32, of: (RenditionId, Epoch) },
-    OriginDone { id: RequestId, announcement: Arc<Announcement>, first: ChunkNumber, end: ChunkNumber, took: Duration },
+    DirectoryLoses,
+    Connect { with: u32 },
+    DialFailed { with: u32 },
+    Sever { with: u32 },
+    Greeted { by: u32, trip: Duration, hello: Box<Hello> },
+    Control { from: u32, request: Box<ControlRequest> },
+    Requested { from: u32, id: u32, request: Box<ChunkRequest> },
+    Chunk { from: u32, id: u32, len: u32, header: Box<ChunkHeader> },
+    Without { id: u32, header: Box<ChunkHeader> },
+    OriginDone { id: RequestId, first: ChunkNumber, end: ChunkNumber, took: Duration },
     WindowArrives,
-    Hear(Arc<Announcement>),
+    Hear { segment: u32 },
+    Input(Box<Input>),
 }
 
-const SOURCE: usize = 0;
+const SOURCE: u32 = 0;
 const RENDITION: RenditionId = RenditionId(0);
 const EPOCH: Epoch = Epoch(1);
 /// Duration of media in a chunk, seconds (DESIGN §3: 100–250 ms).
-const CHUNK_SECONDS: f64 = 0.2;
+pub(super) const CHUNK_SECONDS: f64 = 0.2;
 /// Bytes a control message costs beside its own: stream set-up, QUIC and UDP/IP headers of request and answer (a guess).
 const MESSAGE_OVERHEAD: usize = 120;
 /// Bytes a chunk answer costs beside its payload: request, header, packet headers at 3 %.
 const CHUNK_OVERHEAD: usize = 150;
 /// What the origin gives one fetch.
 const ORIGIN_BPS: f64 = 50e6;
-/// A dial to somebody gone fails after this.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection that died without a word is noticed after this (QUIC idle time-out in the node).
-const SILENT_LOSS: Duration = Duration::from_secs(6);
-/// Gossip reaches everybody within log_4 N hops, each costing forwarding besides its delay (research notes, libp2p §8c).
-const GOSSIP_HOP_WORK: Duration = Duration::from_millis(4);
+/// Addresses are nothing here.
+const ADDR: Bytes = Bytes::from_static(b"sim");
 
 impl World {
     /// A world about to begin.
     pub fn new(scenario: Scenario) -> Self {
         let mut rng = Rng::new(scenario.seed);
-        let catalogue = Arc::new(Catalogue {
-            name: "simulated".into(),
-            epoch: EPOCH,
-            version: 1,
-            issued: WallTime(0),
-            multivariant: None,
-            renditions: vec![Rendition {
-                id: RENDITION,
-                label: "simulated".into(),
-                bandwidth_bps: scenario.bitrate_bps as u64,
-                target_duration: scenario.segment_seconds.ceil().max(1.0) as u32,
-                substreams: 8,
-                inits: Vec::new(),
-                origin: "0/index.m3u8".into(),
-                hls_version: 6,
-                tags: Vec::new(),
-                extension: "m4s".into(),
-                part_target_us: None,
-            }],
-            serves: scenario.serves,
-            ended: false,
-        });
-        let directory = Directory::new(directory::Config::new(peer_id(usize::MAX)), rng.next_u64());
+        let (population, first) = Population::new(&scenario, &mut rng);
+        let chunks = (scenario.segment_seconds / CHUNK_SECONDS).ceil().clamp(1.0, 64.0) as u64;
         let mut world = Self {
             now: Time::ZERO,
-            rng,
-            heap: BinaryHeap::new(),
-            events: Vec::new(),
-            free: Vec::new(),
-            sequence: 0,
-            nodes: Vec::new(),
-            index: HashMap::new(),
-            directory,
+            queue: Queue::default(),
+            nodes: Vec::with_capacity(scenario.viewers + 1),
+            paths: Paths::new(&scenario),
+            population,
+            directory: Directory::new(directory::Config::new(peer_id(u32::MAX)), rng.next_u64()),
             directory_tick: Time::NEVER,
             hints_alive: true,
-            inbound: HashMap::new(),
-            asking: HashMap::new(),
-            last_id: 0,
-            catalogue,
-            window: Vec::new(),
+            parted: false,
+            catalogue: Arc::new(catalogue(&scenario)),
+            segments: Vec::new(),
+            chunks_per_segment: chunks,
             meter: Meter::default(),
             out: Vec::new(),
+            wishes: Vec::new(),
             violations: Vec::new(),
+            rng,
             scenario,
         };
-        world.populate();
+        world.populate(first);
         world
     }
 
     /// Runs to the end and tells what came of it.
     pub fn run(&mut self) -> Report {
         let end = Time(self.scenario.seconds * 1_000_000);
-        while let Some(Reverse((at, _, slot))) = self.heap.pop() {
+        while let Some((at, (who, event))) = self.queue.pop() {
             if at > end {
                 break;
             }
-            self.now = at;
-            let Some((who, event)) = self.events[slot].take() else { continue };
-            self.free.push(slot);
+            self.now = at.max(self.now);
             self.meter.events += 1;
             self.step(who, event);
         }
         self.now = end;
+        self.meter.count_alive(end, 0);
         Report::of(&self.scenario, &self.nodes, &self.meter, end)
     }
 
-    fn push(&mut self, at: Time, who: usize, event: Event) {
-        let slot = self.free.pop().unwrap_or(self.events.len());
-        if slot == self.events.len() {
-            self.events.push(None);
-        }
-        self.events[slot] = Some((who, event));
-        self.sequence += 1;
-        self.heap.push(Reverse((at.max(self.now), self.sequence, slot)));
+    fn push(&mut self, at: Time, who: u32, event: Event) {
+        self.queue.push(at, (who, event));
     }
 
-    fn step(&mut self, who: usize, event: Event) {
+    fn node(&self, who: u32) -> &Node {
+        &self.nodes[who as usize]
+    }
+
+    fn node_mut(&mut self, who: u32) -> &mut Node {
+        &mut self.nodes[who as usize]
+    }
+
+    fn step(&mut self, who: u32, event: Event) {
         match event {
             Event::Produce => self.produce(),
-            Event::Churn => self.churn(),
             Event::WarmUp => self.warm_up(),
+            Event::Sample => self.sample(),
+            Event::Crowd => self.crowd_leaves(),
+            Event::Part => self.part(),
+            Event::Heal => self.parted = false,
             Event::HintsDie => self.hints_alive = false,
             Event::DirectoryTick => self.direct(directory::Input::Tick),
+            Event::DirectoryLoses => self.direct(directory::Input::Left { peer: peer_id(who) }),
             Event::Join => self.join(who),
-            _ if !self.nodes[who].alive => self.bounce(event),
-            Event::Input(input) => self.feed(who, input),
-            Event::Tick => {
-                if self.nodes[who].tick_at == self.now {
-                    self.nodes[who].tick_at = Time::NEVER;
-                    self.feed(who, Input::Tick);
-                }
-            }
+            _ if !self.node(who).alive => {}
+            Event::Leave { silent, replaced } => self.leave(who, silent, replaced),
+            Event::Tick => self.tick(who),
             Event::Wake => self.play(who),
             Event::Connect { with } => self.connect(who, with),
+            Event::DialFailed { with } => self.feed(who, Input::Disconnected { peer: peer_id(with) }),
             Event::Sever { with } => self.severed(who, with),
-            Event::Control { from, request } => self.control(who, from, *request),
-            Event::Chunk { from, header, id, len, of } => self.chunk_arrives(who, from, header, id, len, of),
-            Event::OriginDone { id, announcement, first, end, took } => {
-                self.origin_done(who, id, &announcement, first, end, took);
+            Event::Greeted { by, trip, hello } => {
+                self.feed(who, Input::Greeted { peer: peer_id(by), hello, round_trip: Some(trip) });
             }
+            Event::Control { from, request } => self.control(who, from, *request),
+            Event::Requested { from, id, request } => self.requested(who, from, id, *request),
+            Event::Chunk { from, id, len, header } => self.chunk_arrives(who, from, id, len, *header),
+            Event::Without { id, header } => {
+                let outcome = Outcome::Without(*header);
+                self.feed(who, Input::Responded { id: RequestId(id.into()), outcome });
+            }
+            Event::OriginDone { id, first, end, took } => self.origin_done(who, id, first, end, took),
             Event::WindowArrives => self.window_arrives(who),
-            Event::Hear(announcement) => {
-                self.hear(who, &announcement);
+            Event::Hear { segment } => {
+                self.hear(who, segment as usize);
                 self.play(who);
             }
+            Event::Input(input) => self.feed(who, *input),
         }
     }
 
-    /// Whoever asks the dead hears of it in time.
-    fn bounce(&mut self, event: Event) {
-        if let Event::Input(Input::Requested { id, .. }) = event {
-            self.inbound.remove(&id);
+    fn tick(&mut self, who: u32) {
+        let now = self.now;
+        let node = self.node_mut(who);
+        if node.tick_at != now {
+            return; // another was scheduled before this one
         }
+        node.tick_at = Time::NEVER;
+        if node.deadline > now {
+            return self.schedule_tick(who); // what it was for is done
+        }
+        self.feed(who, Input::Tick);
     }
 
-    fn feed(&mut self, who: usize, input: Input) {
+    fn feed(&mut self, who: u32, input: Input) {
         let now = self.clock();
         let mut out = std::mem::take(&mut self.out);
         let _span = tracing::debug_span!("peer", who, at = ?self.now).entered();
-        self.nodes[who].peer.handle(now, input, &mut out);
+        let node = &mut self.nodes[who as usize];
+        node.peer.handle(now, input, &mut out);
+        node.deadline = node.peer.deadline().max(Time(now.mono.0 + 1));
         for output in out.drain(..) {
             self.carry_out(who, output);
         }
         self.out = out;
-        let deadline = self.nodes[who].peer.deadline().max(Time(self.now.0 + 1));
-        if deadline < self.nodes[who].tick_at {
-            self.nodes[who].tick_at = deadline;
-            self.push(deadline, who, Event::Tick);
+        self.schedule_tick(who);
+    }
+
+    fn schedule_tick(&mut self, who: u32) {
+        let node = &mut self.nodes[who as usize];
+        if node.deadline < node.tick_at {
+            node.tick_at = node.deadline;
+            let at = node.deadline;
+            self.push(at, who, Event::Tick);
         }
     }
 
@@ -258,65 +257,90 @@ impl World {
         Now { mono: self.now, wall: WallTime(self.now.0 as i64) }
     }
 
-    fn delay(&mut self, a: usize, b: usize) -> Duration {
-        let (ra, rb) = (self.nodes[a].link.region, self.nodes[b].link.region);
-        delay(ra, rb, &mut self.rng).mul_f64(self.scenario.delay_scale)
+    fn delay(&mut self, a: u32, b: u32) -> Duration {
+        let (ra, rb) = (self.node(a).link.region, self.node(b).link.region);
+        self.paths.message(ra, rb, 1, &mut self.rng)
     }
 
-    fn carry_out(&mut self, who: usize, output: Output) {
+    /// No packet gets through between these two now.
+    fn blocked(&self, a: u32, b: u32) -> bool {
+        self.parted && self.paths.continent(self.node(a).link.region) != self.paths.continent(self.node(b).link.region)
+    }
+
+    fn carry_out(&mut self, who: u32, output: Output) {
         match output {
-            Output::Dial { peer, .. } => self.dial(who, peer),
-            Output::Disconnect { peer } | Output::Ban { peer, .. } => {
-                if let Some(with) = self.index.get(&peer).copied() {
-                    self.disconnect(who, with);
-                }
+            Output::Dial { peer, .. } => self.dial(who, index_of(peer)),
+            Output::Disconnect { peer } => self.disconnect(who, index_of(peer)),
+            Output::Ban { peer, .. } => {
+                let with = index_of(peer);
+                self.node_mut(who).banned.push(with);
+                self.disconnect(who, with);
             }
-            Output::Tell { to, request } => self.tell(who, to, request),
-            Output::FetchWindow { from, .. } => {
-                let Some(from) = self.index.get(&from).copied() else { return };
-                let trip = self.delay(who, from) * 2;
-                self.meter.control_bytes += 800;
-                self.push(self.now + trip, who, Event::WindowArrives);
-            }
-            Output::Subscribe { .. } => self.nodes[who].following = true,
-            Output::Unsubscribe { .. } => self.nodes[who].following = false,
-            Output::Request { id, to, request } => {
-                let Some(to) = self.index.get(&to).copied() else { return };
-                self.last_id += 1;
-                let theirs = RequestId(self.last_id);
-                self.inbound.insert(theirs, (who, to, id));
-                let at = self.now + self.delay(who, to);
-                let from = self.nodes[who].id;
-                self.push(at, to, Event::Input(Input::Requested { from, id: theirs, request }));
-            }
-            Output::Answer { id, header, of } => self.answer(who, id, header, of),
-            Output::FetchOrigin { id, announcement, first, end } => {
-                let bytes: u64 =
-                    (first.0..end.0).filter_map(|n| announcement.length_of(ChunkNumber(n))).map(u64::from).sum();
-                let took = self.delay(who, SOURCE) * 4 + transmission(bytes as usize, ORIGIN_BPS);
-                self.push(self.now + took, who, Event::OriginDone { id, announcement, first, end, took });
-            }
+            Output::Tell { to, request } => self.tell(who, index_of(to), request),
+            Output::FetchWindow { from, .. } => self.fetch_window(who, index_of(from)),
+            Output::Subscribe { .. } => self.node_mut(who).following = true,
+            Output::Unsubscribe { .. } => self.node_mut(who).following = false,
+            Output::Request { id, to, request } => self.request(who, index_of(to), id, request),
+            Output::Answer { id, header, .. } => self.answer(who, id, header),
+            Output::FetchOrigin { id, first, end, .. } => self.fetch_origin(who, id, first, end),
             Output::AskHints { request } => self.ask_hints(who, *request),
         }
     }
 
-    fn play(&mut self, who: usize) {
-        for wish in self.nodes[who].player.advance(self.now) {
+    fn play(&mut self, who: u32) {
+        let mut wishes = std::mem::take(&mut self.wishes);
+        self.nodes[who as usize].player.advance(self.now, &mut wishes);
+        for wish in wishes.drain(..) {
             match wish {
                 Wish::Wake(at) => self.push(at, who, Event::Wake),
+                Wish::Shows(lag) => self.meter.shows(lag),
                 Wish::Segment(segment, first) => {
                     self.feed(who, Input::Wanted { rendition: RENDITION, epoch: EPOCH, segment, first });
                 }
             }
         }
+        self.wishes = wishes;
     }
 }
 
-fn peer_id(index: usize) -> PeerId {
+/// A name that looks drawn at random and ends with the index.
+fn peer_id(index: u32) -> PeerId {
     let mut id = [0; 32];
-    let mut rng = Rng::new(index as u64 ^ 0x57a1_11f6);
+    let mut rng = Rng::new(u64::from(index) ^ 0x57a1_11f6);
     for word in id.chunks_exact_mut(8) {
         word.copy_from_slice(&rng.next_u64().to_le_bytes());
     }
+    id[28..].copy_from_slice(&index.to_le_bytes());
     PeerId(id)
+}
+
+fn index_of(peer: PeerId) -> u32 {
+    let [.., a, b, c, d] = peer.0;
+    u32::from_le_bytes([a, b, c, d])
+}
+
+fn catalogue(scenario: &Scenario) -> Catalogue {
+    let rendition = Rendition {
+        id: RENDITION,
+        label: "simulated".into(),
+        bandwidth_bps: scenario.bitrate_bps as u64,
+        target_duration: scenario.segment_seconds.ceil().max(1.0) as u32,
+        substreams: 8,
+        inits: Vec::new(),
+        origin: "0/index.m3u8".into(),
+        hls_version: 6,
+        tags: Vec::new(),
+        extension: "m4s".into(),
+        part_target_us: None,
+    };
+    Catalogue {
+        name: "simulated".into(),
+        epoch: EPOCH,
+        version: 1,
+        issued: WallTime(0),
+        multivariant: None,
+        renditions: vec![rendition],
+        serves: scenario.serves,
+        ended: false,
+    }
 }

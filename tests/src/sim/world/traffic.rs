@@ -1,224 +1,154 @@
-//! What peers send one another: connections, control messages, chunks, fetches from the origin.
+//! Chunks: asked for, sent, arriving; fetches from the origin.
 
 use super::*;
 
+/// Requests and fetches that fail say so after this.
+const FAILS_AFTER: Duration = Duration::from_millis(1);
+/// A fetch from the origin takes this many round trips before its first byte: a connection is often there (a guess).
+const ORIGIN_ROUND_TRIPS: u32 = 2;
+
 impl World {
-    pub(super) fn dial(&mut self, who: usize, peer: PeerId) {
-        let Some(with) = self.index.get(&peer).copied() else { return };
-        if self.nodes[with].alive {
-            let at = self.now + self.delay(who, with) * 3;
-            self.push(at, who, Event::Connect { with });
-        } else {
-            self.push(self.now + DIAL_TIMEOUT, who, Event::Input(Input::Disconnected { peer }));
+    pub(super) fn request(&mut self, who: u32, to: u32, id: RequestId, request: ChunkRequest) {
+        if !self.node(who).connections.contains(&to) {
+            let failed = Input::Responded { id, outcome: Outcome::Failed };
+            return self.push(self.now + FAILS_AFTER, who, Event::Input(Box::new(failed)));
         }
-    }
-
-    pub(super) fn connect(&mut self, who: usize, with: usize) {
-        let (a, b) = (self.nodes[who].id, self.nodes[with].id);
-        if !self.nodes[with].alive {
-            return self.feed(who, Input::Disconnected { peer: b });
-        }
-        if !self.nodes[who].connections.contains(&with) {
-            self.nodes[who].connections.push(with);
-            self.nodes[with].connections.push(who);
-        }
-        self.feed(who, Input::Connected { peer: b });
-        self.feed(with, Input::Connected { peer: a });
-    }
-
-    pub(super) fn disconnect(&mut self, who: usize, with: usize) {
-        if !self.nodes[who].connections.contains(&with) {
+        if self.blocked(who, to) {
             return;
         }
-        self.nodes[who].connections.retain(|c| *c != with);
-        self.push(self.now, who, Event::Sever { with });
-        let at = self.now + self.delay(who, with);
-        self.push(at, with, Event::Sever { with: who });
-    }
-
-    pub(super) fn severed(&mut self, who: usize, with: usize) {
-        self.nodes[who].connections.retain(|c| *c != with);
-        let peer = self.nodes[with].id;
-        self.feed(who, Input::Disconnected { peer });
-    }
-
-    pub(super) fn tell(&mut self, who: usize, to: PeerId, request: Box<ControlRequest>) {
-        let Some(to) = self.index.get(&to).copied() else { return };
-        self.meter.control_bytes += (request.encode().len() + MESSAGE_OVERHEAD) as u64;
         let at = self.now + self.delay(who, to);
-        self.push(at, to, Event::Control { from: who, request });
+        self.push(at, to, Event::Requested { from: who, id: id.0 as u32, request: Box::new(request) });
     }
 
-    pub(super) fn control(&mut self, who: usize, from: usize, request: ControlRequest) {
-        if !self.nodes[who].connections.contains(&from) {
+    pub(super) fn requested(&mut self, who: u32, from: u32, id: u32, request: ChunkRequest) {
+        if self.node(who).connections.contains(&from) {
+            // The number says who asked, and which of its requests it is.
+            let id = RequestId(u64::from(from) << 32 | u64::from(id));
+            self.feed(who, Input::Requested { from: peer_id(from), id, request });
+        }
+    }
+
+    pub(super) fn answer(&mut self, who: u32, id: RequestId, header: ChunkHeader) {
+        let (asker, id) = ((id.0 >> 32) as u32, id.0 as u32);
+        if self.blocked(who, asker) || !self.node(who).connections.contains(&asker) {
             return;
         }
-        let peer = self.nodes[from].id;
-        if let Some(mut hello) = request.hello {
-            hello.addrs = vec![Bytes::from_static(b"sim")];
-            let trip = self.delay(who, from);
-            let mut answer = self.nodes[who].peer.hello(self.clock());
-            answer.addrs = vec![Bytes::from_static(b"sim")];
-            self.meter.control_bytes += (answer.encode().len() + MESSAGE_OVERHEAD) as u64;
-            let greeted =
-                Input::Greeted { peer: self.nodes[who].id, hello: Box::new(answer), round_trip: Some(trip * 2) };
-            self.push(self.now + trip, from, Event::Input(greeted));
-            if who == SOURCE {
-                self.introduce(who, from);
-            }
-            self.feed(who, Input::Greeted { peer, hello: Box::new(hello), round_trip: None });
-        }
-        if let Some(status) = request.status {
-            self.feed(who, Input::StatusTold { peer, status });
-        }
-        if let Some(cancel) = request.cancel {
-            self.feed(who, Input::Cancelled { from: peer, rendition: cancel.rendition, number: cancel.number });
-        }
-        if request.neighbours {
-            self.introduce(who, from);
-        }
-    }
-
-    /// `who` names some of its neighbours to `to`.
-    pub(super) fn introduce(&mut self, who: usize, to: usize) {
-        let mut others: Vec<usize> =
-            self.nodes[who].connections.iter().copied().filter(|c| *c != to && *c != SOURCE).collect();
-        self.rng.shuffle(&mut others);
-        let info = |c: &usize| NeighbourInfo {
-            peer: self.nodes[*c].id,
-            addrs: vec![Bytes::from_static(b"sim")],
-            region: format!("r{}", self.nodes[*c].link.region),
-        };
-        let infos: Vec<_> = others.iter().take(8).map(info).collect();
-        self.meter.control_bytes +=
-            infos.iter().map(|i| i.encode().len() as u64).sum::<u64>() + MESSAGE_OVERHEAD as u64;
-        let at = self.now + self.delay(who, to);
-        self.push(at, to, Event::Input(Input::Introduced { infos }));
-    }
-
-    pub(super) fn answer(&mut self, who: usize, id: RequestId, header: ChunkHeader, of: (RenditionId, Epoch)) {
-        let Some((asker, asked, theirs)) = self.inbound.remove(&id) else { return };
-        debug_assert_eq!(asked, who);
-        let lost = self.scenario.loss > 0.0 && self.rng.unit() < self.scenario.loss;
-        let trip = self.delay(who, asker);
-        if lost {
-            let failed = Event::Input(Input::Responded { id: theirs, outcome: Outcome::Failed });
-            return self.push(self.now + Duration::from_secs(5), asker, failed);
-        }
+        let header = Box::new(header);
         let (ChunkStatus::Chunk, Some(number)) = (header.status, header.number) else {
-            self.meter.control_bytes += CHUNK_OVERHEAD as u64;
-            let outcome = Outcome::Without(header);
-            return self.push(self.now + trip, asker, Event::Input(Input::Responded { id: theirs, outcome }));
+            self.meter.control(CHUNK_OVERHEAD);
+            let at = self.now + self.delay(who, asker);
+            return self.push(at, asker, Event::Without { id, header });
         };
-        if who != SOURCE && !self.nodes[who].player.holds(number) {
+        if who != SOURCE && !self.node(who).player.holds(number) {
             self.violations.push(format!("{:?} node {who} sends chunk {number} it does not hold", self.now));
         }
-        let Some(len) = self.window.iter().rev().find_map(|a| a.length_of(number)) else { return };
+        let Some(len) = self.segment_of(number).and_then(|a| a.length_of(number)) else { return };
         let bytes = len as usize + CHUNK_OVERHEAD;
-        let left = self.nodes[who].link.send(self.now, bytes);
-        let at = self.nodes[asker].link.receive(left + trip, bytes);
-        self.nodes[who].sent_bytes += u64::from(len);
+        let (here, there) = (self.node(who).link.region, self.node(asker).link.region);
+        let trip = self.paths.message(here, there, bytes, &mut self.rng);
+        let now = self.now;
+        let left = self.node_mut(who).link.send(now, bytes);
+        let at = self.node_mut(asker).link.receive(left + trip, bytes);
         if self.meter.warm {
-            self.meter.control_bytes += CHUNK_OVERHEAD as u64;
-            self.meter.source_bytes += if who == SOURCE { u64::from(len) } else { 0 };
+            self.meter.control(CHUNK_OVERHEAD);
+            self.meter.delays.0 += trip.as_secs_f64();
+            self.meter.delays.1 += 1;
+            self.node_mut(who).sent_bytes += u64::from(len);
         }
-        self.push(at, asker, Event::Chunk { from: who, header, id: theirs, len, of });
+        self.push(at, asker, Event::Chunk { from: who, id, len, header });
     }
 
-    pub(super) fn chunk_arrives(
-        &mut self,
-        who: usize,
-        from: usize,
-        header: ChunkHeader,
-        id: RequestId,
-        len: u32,
-        of: (RenditionId, Epoch),
-    ) {
+    pub(super) fn chunk_arrives(&mut self, who: u32, from: u32, id: u32, len: u32, header: ChunkHeader) {
         let Some(number) = header.number else { return };
-        let spread = transmission(len as usize, self.nodes[from].link.up_bps);
-        let peer = self.nodes[from].id;
+        if !self.node(who).connections.contains(&from) {
+            return; // went down with the connection
+        }
+        let sender = self.node(from);
+        let slowest = sender.link.up_bps.min(self.node(who).link.down_bps);
+        let spread = transmission(len as usize, slowest);
+        let genuine = !sender.pollutes;
         // The first chunk of a segment carries the segment's statement.
-        let statement = self.window.iter().rev().find(|a| a.first_chunk == number).cloned();
-        if let Some(announcement) = statement {
-            self.hear(who, &announcement);
+        if number.0.is_multiple_of(self.chunks_per_segment) {
+            self.hear(who, (number.0 / self.chunks_per_segment) as usize);
         }
+        let id = RequestId(id.into());
         self.feed(who, Input::Responded { id, outcome: Outcome::Chunk { header, len, spread } });
-        if self.meter.warm {
-            self.meter.peer_bytes += u64::from(len);
-            let near = self.nodes[from].link.region == self.nodes[who].link.region;
-            self.meter.near_bytes += if near { u64::from(len) } else { 0 };
-        }
-        let segment = self.window.iter().rev().find(|a| a.index_of(number).is_some()).map(|a| a.segment);
-        if segment.is_some_and(|s| self.nodes[who].heard.contains(&s)) {
-            self.got(who, number, Some(peer), len, of);
+        self.count_chunk(who, from, len);
+        if self.node(who).player.knows(number) {
+            self.got(who, number, Some(from), genuine);
         } else {
-            self.nodes[who].unproven.push((number, peer, len));
+            self.node_mut(who).unproven.push((number, from, genuine));
         }
+    }
+
+    fn count_chunk(&mut self, who: u32, from: u32, len: u32) {
+        let near = self.node(from).link.region == self.node(who).link.region;
+        if from == SOURCE {
+            self.meter.first_hand(len, self.now, self.node(who).player.joined);
+        }
+        let bytes = if self.meter.warm { u64::from(len) } else { 0 };
+        match from {
+            SOURCE => self.meter.source_bytes += bytes,
+            _ => self.meter.peer_bytes += bytes,
+        }
+        self.meter.near_bytes += if near && from != SOURCE { bytes } else { 0 };
+    }
+
+    pub(super) fn fetch_origin(&mut self, who: u32, id: RequestId, first: ChunkNumber, end: ChunkNumber) {
+        let Some(segment) = self.segment_of(first) else { return };
+        let bytes: u64 = (first.0..end.0).filter_map(|n| segment.length_of(ChunkNumber(n))).map(u64::from).sum();
+        let region = self.node(who).link.region;
+        // The origin is a CDN with a server in every region.
+        let wait =
+            (0..ORIGIN_ROUND_TRIPS * 2).map(|_| self.paths.message(region, region, 1, &mut self.rng)).sum::<Duration>();
+        let sent = self.now + wait + transmission(bytes as usize, ORIGIN_BPS);
+        let at = self.node_mut(who).link.receive(sent, bytes as usize);
+        let took = at.since(self.now);
+        self.push(at, who, Event::OriginDone { id, first, end, took });
     }
 
     pub(super) fn origin_done(
         &mut self,
-        who: usize,
+        who: u32,
         id: RequestId,
-        announcement: &Arc<Announcement>,
         first: ChunkNumber,
         end: ChunkNumber,
         took: Duration,
     ) {
         for number in (first.0..end.0).map(ChunkNumber) {
-            let len = announcement.length_of(number).unwrap_or(0);
+            let len = self.segment_of(number).and_then(|a| a.length_of(number)).unwrap_or(0);
+            self.meter.first_hand(len, self.now, self.node(who).player.joined);
             self.meter.origin_bytes += if self.meter.warm { u64::from(len) } else { 0 };
-            self.got(who, number, None, len, (announcement.rendition, announcement.epoch));
+            self.got(who, number, None, true);
         }
         self.feed(who, Input::OriginEnded { id, complete: true, took });
     }
 
-    /// A genuine chunk reached a viewer.
-    pub(super) fn got(
-        &mut self,
-        who: usize,
-        number: ChunkNumber,
-        from: Option<PeerId>,
-        len: u32,
-        of: (RenditionId, Epoch),
-    ) {
-        if self.nodes[who].player.arrived(number) && self.meter.warm {
-            self.meter.delivered_bytes += u64::from(len);
-            if let Some(a) = self.window.iter().rev().find(|a| a.index_of(number).is_some()) {
-                self.meter.diffusion.push(self.clock().wall.seconds_since(a.announced));
+    /// A chunk whose statement is known reached a viewer, and was checked.
+    pub(super) fn got(&mut self, who: u32, number: ChunkNumber, from: Option<u32>, genuine: bool) {
+        let now = self.now;
+        let Some(segment) = self.segment_of(number) else { return };
+        let (len, announced) = (u64::from(segment.length_of(number).unwrap_or(0)), segment.announced);
+        let fresh = genuine && self.nodes[who as usize].player.arrived(number);
+        if self.meter.warm {
+            let count = match (genuine, fresh) {
+                (false, _) => &mut self.meter.bad_bytes,
+                (true, false) => &mut self.meter.duplicate_bytes,
+                (true, true) => &mut self.meter.delivered_bytes,
+            };
+            *count += len;
+            if fresh {
+                self.meter.diffusion.add(WallTime(now.0 as i64).seconds_since(announced));
             }
         }
-        self.feed(who, Input::Checked { rendition: of.0, epoch: of.1, number, from, genuine: true });
-        self.play(who);
+        let from = from.map(peer_id);
+        self.feed(who, Input::Checked { rendition: RENDITION, epoch: EPOCH, number, from, genuine });
+        if fresh {
+            self.play(who);
+        }
     }
 
-    pub(super) fn window_arrives(&mut self, who: usize) {
-        let catalogue = self.catalogue.clone();
-        self.feed(who, Input::CatalogueHeld { catalogue });
-        self.feed(who, Input::Followed { rendition: RENDITION });
-        let skip = self.window.len().saturating_sub(8);
-        let recent: Vec<_> = self.window.iter().skip(skip).cloned().collect();
-        for announcement in &recent {
-            self.hear(who, announcement);
-        }
-        self.play(who);
-    }
-
-    pub(super) fn hear(&mut self, who: usize, announcement: &Arc<Announcement>) {
-        let node = &mut self.nodes[who];
-        if node.heard.contains(&announcement.segment) {
-            return;
-        }
-        node.heard.push_back(announcement.segment);
-        if node.heard.len() > 64 {
-            node.heard.pop_front();
-        }
-        node.player.listed(announcement);
-        let proven = |(number, _, _): &(ChunkNumber, PeerId, u32)| announcement.index_of(*number).is_some();
-        let chunks: Vec<_> = node.unproven.extract_if(.., |chunk| proven(chunk)).collect();
-        self.feed(who, Input::Announced { announcement: announcement.clone() });
-        for (number, peer, len) in chunks {
-            self.got(who, number, Some(peer), len, (announcement.rendition, announcement.epoch));
-        }
+    fn segment_of(&self, number: ChunkNumber) -> Option<&Arc<Announcement>> {
+        self.segments.get((number.0 / self.chunks_per_segment) as usize)
     }
 }

@@ -1,0 +1,99 @@
+//! What the broadcaster produces, and gossipsub, modelled.
+
+use super::*;
+
+/// Peers of gossipsub's mesh that pass a message on: degree four, less the one it came from.
+const FANOUT: f64 = 3.0;
+/// Each announcement arrives about this often at each peer (research notes, libp2p §8c).
+const COPIES: usize = 3;
+/// Forwarding costs this at each hop, besides its delay (measured, research notes, libp2p §8c).
+const HOP_WORK: Duration = Duration::from_millis(4);
+/// Links of the mesh that lead to another region: hints put most into the own one.
+const FAR_LINKS: f64 = 0.3;
+/// Bytes an announcement carries beside its own: signature, gossipsub's frame and the packet's headers.
+const ENVELOPE: usize = 80 + 40;
+
+impl World {
+    pub(super) fn produce(&mut self) {
+        let number = self.segments.len() as u64;
+        let seconds = self.scenario.segment_seconds;
+        self.push(self.now + Duration::from_secs_f64(seconds), SOURCE, Event::Produce);
+        let chunks = self.chunks_per_segment;
+        let len = (self.scenario.bitrate_bps * seconds / 8.0 / chunks as f64) as u32;
+        let start = self.clock().wall - Duration::from_secs_f64(seconds);
+        let announcement = Arc::new(Announcement {
+            parts: Vec::new(),
+            growing: false,
+            epoch: EPOCH,
+            rendition: RENDITION,
+            segment: SegmentNumber(number),
+            first_chunk: ChunkNumber(number * chunks),
+            lengths: vec![len.min(128 * 1024); chunks as usize],
+            hashes: Bytes::from(vec![0; HASH_LEN * chunks as usize]),
+            start: WallTime(start.0.max(0)),
+            duration_us: (seconds * 1e6) as u64,
+            discontinuity: false,
+            init: None,
+            tags: Vec::new(),
+            uri: format!("{number}.m4s"),
+            offset: 0,
+            announced: self.clock().wall,
+        });
+        self.segments.push(announcement.clone());
+        self.gossip(&announcement);
+        self.feed(SOURCE, Input::Produced { announcement });
+    }
+
+    /// Everybody connected and following hears of it after some hops: few after few, most after nearly the most there are.
+    fn gossip(&mut self, announcement: &Arc<Announcement>) {
+        let size = announcement.encode().len() + ENVELOPE;
+        let reached = reach(self.meter.present());
+        for who in 1..self.nodes.len() as u32 {
+            let node = self.node(who);
+            if !node.alive || !node.following || node.connections.is_empty() || self.blocked(SOURCE, who) {
+                continue;
+            }
+            let region = self.node(who).link.region;
+            let place = self.rng.unit();
+            let hops = 1 + reached.iter().take_while(|share| **share < place).count();
+            let mut after = Duration::ZERO;
+            for _ in 0..hops {
+                let from = if self.rng.unit() < FAR_LINKS {
+                    self.rng.below(self.scenario.regions.max(1)) as u8
+                } else {
+                    region
+                };
+                after += self.paths.message(from, region, size, &mut self.rng) + HOP_WORK;
+            }
+            self.meter.control(COPIES * size);
+            self.push(self.now + after, who, Event::Hear { segment: announcement.segment.0 as u32 });
+        }
+    }
+
+    pub(super) fn hear(&mut self, who: u32, segment: usize) {
+        let Some(announcement) = self.segments.get(segment).cloned() else { return };
+        let node = self.node_mut(who);
+        if !node.player.listed(&announcement) {
+            return;
+        }
+        let proven = |(number, _, _): &(ChunkNumber, u32, bool)| announcement.index_of(*number).is_some();
+        let chunks: Vec<_> = node.unproven.extract_if(.., |chunk| proven(chunk)).collect();
+        self.feed(who, Input::Announced { announcement });
+        for (number, from, genuine) in chunks {
+            self.got(who, number, Some(from), genuine);
+        }
+    }
+}
+
+/// Share of `n` peers reached within one hop, two hops, ….
+fn reach(n: usize) -> Vec<f64> {
+    let all = n.max(1) as f64;
+    let (mut reached, mut fresh, mut shares) = (0.0, 1.0, Vec::new());
+    while reached < all && shares.len() < 32 {
+        // Copies meet peers that have it already, ever more of them.
+        fresh = (fresh * FANOUT * (1.0 - reached / all)).max(1.0).min(all - reached);
+        reached += fresh;
+        shares.push(reached / all);
+    }
+    shares
+}
