@@ -1,4 +1,4 @@
-//! The simulator: the very same `Peer` and `Directory` as in the programs, by the hundred thousand, on a virtual clock.
+//! The simulator: the very same `Peer` and `Directory` as in the programs, by the thousand, on a virtual clock.
 //!
 //! Same scenario and seed, same output, to the byte. What is modelled and not real:
 //!
