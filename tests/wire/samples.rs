@@ -216,12 +216,12 @@ impl InParts for Announcement {
         let part = |run: &[u32]| Part {
             chunks: run.len() as u16,
             duration_us: 200_000,
-            independent: run.len() % 2 == 0,
-            source: (run[0] % 2 == 0).then(|| PartSource { uri: "part".into(), offset: u64::from(run[0]) }),
+            independent: run.len().is_multiple_of(2),
+            source: run[0].is_multiple_of(2).then(|| PartSource { uri: "part".into(), offset: u64::from(run[0]) }),
         };
         self.parts = self.lengths.chunks(per_part).map(part).collect();
         self.duration_us = 200_000 * self.parts.len() as u64;
-        self.growing = per_part % 2 == 0;
+        self.growing = per_part.is_multiple_of(2);
         self
     }
 }

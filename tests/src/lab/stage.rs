@@ -65,6 +65,7 @@ impl Stage {
             hints: vec![hint.hint.clone()],
             bitrate: Some(scenario.stream.bitrate.to_string()),
             segment_seconds: Some(scenario.stream.segment_seconds),
+            part_seconds: None,
             origin: None,
         };
         let broadcast = fleet.broadcast("test", &options).await?;

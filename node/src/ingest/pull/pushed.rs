@@ -58,7 +58,7 @@ pub(in crate::ingest) fn listing(text: &str, path: &str) -> Result<Listing, Stri
 /// What is wrong with a pushed segment or initialization section, if it can't be one. One that is encrypted as a whole may
 /// begin with anything, but fills AES blocks (RFC 8216bis §4.4.4.4); it is looked at again when its playlist is there.
 pub(in crate::ingest) fn not_media(body: &[u8]) -> Option<String> {
-    let maybe_encrypted = !body.is_empty() && body.len() % 16 == 0 && !sniff::is_page(body);
+    let maybe_encrypted = !body.is_empty() && body.len().is_multiple_of(16) && !sniff::is_page(body);
     if sniff::is_media(body) || maybe_encrypted {
         return None;
     }
