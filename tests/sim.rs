@@ -140,13 +140,8 @@ fn fed_by_a_cdn() {
 #[test]
 fn bytes_stay_in_their_region_and_big_uplinks_near_the_source() {
     // Uplinks scarce enough that places near the source are contended.
-    let scenario = Scenario {
-        viewers: 200,
-        regions: 2,
-        uplink_mean_bps: 4_000_000.0,
-        uplink_sigma: 1.0,
-        ..Scenario::default()
-    };
+    let scenario =
+        Scenario { viewers: 200, regions: 2, uplink_mean_bps: 4_000_000.0, uplink_sigma: 1.0, ..Scenario::default() };
     let report = run(scenario);
     assert!(report.locality > 0.8, "{report:?}");
     let (high, low) = report.depth_by_uplink;

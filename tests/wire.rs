@@ -274,7 +274,8 @@ fn the_wire_is_as_it_was() {
          07 1b 00065bfeda25e000 08 1a001e8480 09 f5 0a 03 0b 81 68 2345585454455354 0c 65 37 2e6d3473 0d 00 0e 1b 00065bfeda25e001",
     );
     let source = Some(PartSource { uri: "7.1.m4s".into(), offset: 9 });
-    let part = |source| Part { chunks: 1, duration_us: 1_000_000, independent: source.is_none(), source };
+    let part =
+        |source: Option<PartSource>| Part { chunks: 1, duration_us: 1_000_000, independent: source.is_none(), source };
     let growing = Announcement { parts: vec![part(None), part(source)], growing: true, ..announcement() };
     let tail: String =
         growing.encode().iter().skip(announcement().encode().len()).map(|b| format!("{b:02x}")).collect();
