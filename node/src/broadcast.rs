@@ -26,7 +26,7 @@ use crate::ingest::push::{self, PushKey};
 use crate::ingest::{Ingested, pull, test_picture};
 use crate::link::Link;
 use crate::media::Media;
-use crate::net::{Driver, Produced, Setup, Wires};
+use crate::net::{Driver, Heard, Produced, Setup, Wires};
 use crate::origin_server::{OriginServer, Served};
 use crate::stats::Stats;
 use crate::stop::signalled;
@@ -114,7 +114,8 @@ pub async fn run(args: BroadcastArgs, shutdown: impl Future<Output = ()>) -> any
     let (stop, stopped) = watch::channel(false);
     let (demands, commands) = (mpsc::channel(1).1, mpsc::channel(1).1);
     let playback = Box::new(Playback::default);
-    let wires = Wires { demands, commands, produced, stats: stats_tx, playback };
+    let heard = watch::channel(Heard::default()).0;
+    let wires = Wires { demands, commands, produced, stats: stats_tx, heard, playback };
     let served = Served::default();
     let server = OriginServer::new(media, broadcaster_metrics(stats, served.clone()), served);
     let mut tasks = JoinSet::new();

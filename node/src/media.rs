@@ -119,18 +119,34 @@ impl Media {
         true
     }
 
+    /// Takes the initialization sections of a catalogue made here from the origin's playlist while a signed one stands.
+    pub fn add_inits(&self, catalogue: &Catalogue) {
+        self.held().keep_inits(catalogue);
+    }
+
+    /// Whether the segment the origin calls `number` is listed. If so, the segments of `epoch` that follow, which have the
+    /// origin's numbers, go on from there.
+    pub fn goes_on_from(&self, rendition: RenditionId, (uri, offset): (&str, u64), epoch: Epoch, number: u64) -> bool {
+        let mut held = self.held();
+        let Some(track) = held.tracks.get(&rendition) else { return false };
+        let named = |s: &&Segment| s.announcement.uri == uri && s.announcement.offset == offset;
+        let Some(position) = track.segments.iter().rev().find(named).map(|s| s.position) else { return false };
+        held.begin_epoch(epoch, SegmentNumber(number), position);
+        true
+    }
+
     /// An initialization section of the catalogue, or of a segment that is still here.
     pub fn init(&self, rendition: RenditionId, epoch: Epoch, index: u16) -> Option<Bytes> {
         self.held().inits.get(&(rendition, epoch, index)).cloned()
     }
 
     /// Lists a segment. `signed` is the statement to hand on; empty for one made here from the origin's playlist,
-    /// which is never handed on. Returns whether it is new.
+    /// which is never handed on. Returns whether it is new, or proves what was listed before.
     pub fn announce(&self, announcement: Arc<Announcement>, signed: Bytes) -> bool {
         self.announce_all([(announcement, signed)])
     }
 
-    /// Lists several segments at once, so that no player sees the oldest of them as the newest. Returns whether any is new.
+    /// Lists several segments at once, so that no player sees the oldest of them as the newest. Returns as [`Self::announce`].
     pub fn announce_all(&self, segments: impl IntoIterator<Item = (Arc<Announcement>, Bytes)>) -> bool {
         let mut held = self.held();
         let mut added = false;
@@ -229,17 +245,20 @@ impl Media {
 impl Held {
     fn add(&mut self, announcement: Arc<Announcement>, signed: Bytes) -> bool {
         let track = self.tracks.entry(announcement.rendition).or_default();
-        let known = track.segments.iter_mut().find(|s| s.is(&announcement));
-        if let Some(known) = known {
+        if let Some(known) = track.segments.iter_mut().find(|s| s.is(&announcement)) {
             if announcement.continues(&known.announcement) {
                 known.grow(announcement, signed);
                 return true;
             }
-            if known.signed.is_empty() && !signed.is_empty() && known.announcement.hashes == announcement.hashes {
+            let position = known.position;
+            let (epoch, number) = (announcement.epoch, announcement.segment);
+            let proven = known.is_proven_by(&announcement, &signed);
+            if proven {
                 known.signed = signed;
                 known.announcement = announcement;
             }
-            return false;
+            self.begin_epoch(epoch, number, position);
+            return proven;
         }
         let Some(position) = self.position(&announcement) else { return false };
         let track = self.tracks.entry(announcement.rendition).or_default();
@@ -256,11 +275,15 @@ impl Held {
         true
     }
 
+    /// Besides what `catalogue` has, what segments need, and what goes with the other of a signed catalogue and the one
+    /// made here to go on after it.
     fn keep_inits(&mut self, catalogue: &Catalogue) {
-        let Self { inits, tracks, .. } = self;
+        let Self { inits, tracks, catalogue: held, .. } = self;
+        let standing = held.as_ref().map(|(standing, _)| standing.epoch);
         let needed = |(rendition, epoch, index): &InitName| {
             let needs = |s: &Segment| s.announcement.init == Some(*index) && s.announcement.epoch == *epoch;
-            tracks.get(rendition).is_some_and(|track| track.segments.iter().any(needs))
+            let others = *epoch != catalogue.epoch && (*epoch > catalogue.epoch || Some(*epoch) == standing);
+            others || tracks.get(rendition).is_some_and(|track| track.segments.iter().any(needs))
         };
         inits.retain(|name, _| needed(name));
         for rendition in &catalogue.renditions {
@@ -271,20 +294,26 @@ impl Held {
 
     /// Where the segment stands in our own numbering; the first of a new epoch continues after the newest.
     fn position(&mut self, announcement: &Announcement) -> Option<u64> {
-        let number = i128::from(announcement.segment.0);
-        if let Some((_, base)) = self.bases.iter().find(|(epoch, _)| *epoch == announcement.epoch) {
-            return u64::try_from(number + base).ok();
-        }
-        if self.bases.back().is_some_and(|(newest, _)| *newest > announcement.epoch) {
-            return None;
-        }
         let newest = self.tracks.values().filter_map(|t| t.segments.back()).map(|s| s.position).max();
-        let position = newest.map_or(announcement.segment.0, |p| p + 1);
-        self.bases.push_back((announcement.epoch, i128::from(position) - number));
-        if self.bases.len() > EPOCHS_MAX {
-            self.bases.pop_front();
+        let next = newest.map_or(announcement.segment.0, |p| p + 1);
+        self.begin_epoch(announcement.epoch, announcement.segment, next);
+        let (_, base) = self.bases.iter().find(|(epoch, _)| *epoch == announcement.epoch)?;
+        u64::try_from(i128::from(announcement.segment.0) + base).ok()
+    }
+
+    /// Ties an epoch's numbers to ours, once: its segment `number` stands at `position`. Epochs that are over get no place
+    /// any more; the catalogue's is not, though what was made here to go on after it may have a later one.
+    fn begin_epoch(&mut self, epoch: Epoch, number: SegmentNumber, position: u64) {
+        let current = self.catalogue.as_ref().map(|(catalogue, _)| catalogue.epoch);
+        let over = self.bases.iter().any(|(newer, _)| *newer > epoch) && Some(epoch) != current;
+        if over || self.bases.iter().any(|(known, _)| *known == epoch) {
+            return;
         }
-        Some(position)
+        self.bases.push_back((epoch, i128::from(position) - i128::from(number.0)));
+        if self.bases.len() > EPOCHS_MAX {
+            let oldest = self.bases.iter().position(|(epoch, _)| Some(*epoch) != current).unwrap_or(0);
+            self.bases.remove(oldest);
+        }
     }
 
     fn slot(&mut self, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) -> Option<&mut Option<Bytes>> {
@@ -365,13 +394,24 @@ impl Track {
 
 impl Segment {
     /// The same segment, also when said again in another epoch: after a restart the broadcaster announces what its
-    /// source still lists, under new numbers but the same URI and capture time.
+    /// source still lists, under new numbers but the same URI and about the same capture time. About, since who dates
+    /// a source without dates does so by when it looked. A name can't come again within three segments (RFC 8216bis §6.2.2).
     fn is(&self, other: &Announcement) -> bool {
         let a = &self.announcement;
         let same_name = a.epoch == other.epoch && a.segment == other.segment;
-        let said_again =
-            a.epoch != other.epoch && a.uri == other.uri && a.offset == other.offset && a.start == other.start;
+        let apart = a.start.seconds_since(other.start).abs();
+        let said_again = a.epoch != other.epoch
+            && a.uri == other.uri
+            && a.offset == other.offset
+            && apart < 3.0 * a.duration().as_secs_f64();
         same_name || said_again
+    }
+
+    /// Whether the announcement is worth more than ours: signed where ours isn't, or of a newer start of the
+    /// broadcaster, in whose numbers neighbours speak from now on.
+    fn is_proven_by(&self, other: &Announcement, signed: &Bytes) -> bool {
+        let better = self.signed.is_empty() || other.epoch > self.announcement.epoch;
+        better && !signed.is_empty() && self.announcement.hashes == other.hashes
     }
 
     /// `epoch`: that of the segment before, if there was one. By first names, so that a replaced announcement changes

@@ -16,6 +16,8 @@ mod events;
 mod fetch;
 mod outputs;
 mod statements;
+mod heard;
 pub(crate) mod swarm;
 
 pub use driver::{Driver, Produced, Setup, Wires};
+pub use heard::Heard;

@@ -18,7 +18,7 @@ use crate::cli::WatchArgs;
 use crate::data_dir::{self, DataDir};
 use crate::gateway::{Gateway, Wiring};
 use crate::media::Media;
-use crate::net::{Driver, Setup, Wires};
+use crate::net::{Driver, Heard, Setup, Wires};
 use crate::origin::Origin;
 use crate::stats::Stats;
 use crate::stop::signalled;
@@ -82,13 +82,16 @@ pub async fn run(args: WatchArgs, shutdown: impl Future<Output = ()>) -> anyhow:
         key_origins: vec![args.link.origin.origin().ascii_serialization()],
     });
     let players = gateway.clone();
-    let wires = Wires { demands, commands, produced, stats: stats_tx, playback: Box::new(move || players.playback()) };
+    let playback = Box::new(move || players.playback());
+    let (heard_tx, heard) = watch::channel(Heard::default());
+    let wires = Wires { demands, commands, produced, stats: stats_tx, heard: heard_tx, playback };
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     tasks.spawn(driver.run(wires, signalled(stopped.clone())));
     let http_stop = signalled(stopped.clone());
     tasks.spawn(async move { gateway.serve(http, http_stop).await.context("the player server failed") });
-    let follow = fallback::run(args.link.clone(), stream, media, produced_tx, signalled(stopped));
+    let follow = fallback::Fallback { link: args.link.clone(), stream, media, heard, produced: produced_tx };
+    let follow = follow.run(signalled(stopped));
     tasks.spawn(async move {
         follow.await;
         std::future::pending().await

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)] // a test says best by panicking
 
+mod bridge;
 mod encoder;
 mod low_latency;
 mod pull;

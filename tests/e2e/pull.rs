@@ -94,7 +94,7 @@ async fn pull(packing: Packing, first_copies: FirstCopies) {
 }
 
 /// What a player was given are the encoder's segments, every one from the first to the last.
-fn assert_is_the_origins(dump: &Path, encoder: &Encoder) {
+pub(crate) fn assert_is_the_origins(dump: &Path, encoder: &Encoder) {
     let segments = encoder.segments();
     let (mut played, mut has_init) = (Vec::new(), false);
     let files = fs::read_dir(dump).unwrap().map(|entry| entry.unwrap().path());

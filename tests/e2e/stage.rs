@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use starling_tests::fleet::{Binaries, Fleet, Program};
+use starling_tests::fleet::{Binaries, Common, Fleet, Program};
 use tokio::{
     sync::{Mutex, MutexGuard},
     time::{Instant, sleep},
@@ -80,4 +80,23 @@ pub(crate) fn free_port() -> u16 {
     let free =
         |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok() && UdpSocket::bind(("127.0.0.1", *port)).is_ok();
     candidates.into_iter().find(free).expect("one of 15,000 ports is free")
+}
+
+/// Where a program can be found again after a restart.
+pub(crate) struct Address {
+    listen: String,
+    http: String,
+}
+
+impl Address {
+    /// On ports that are free.
+    pub(crate) fn free() -> Self {
+        let (listen, http) = (free_port(), free_port());
+        Self { listen: format!("/ip4/127.0.0.1/udp/{listen}/quic-v1"), http: format!("127.0.0.1:{http}") }
+    }
+
+    /// Options of the program of that name: it finds its keys again, too.
+    pub(crate) fn of(&self, name: &str) -> Common {
+        Common { listen: Some(self.listen.clone()), http: Some(self.http.clone()), ..Common::named(name) }
+    }
 }

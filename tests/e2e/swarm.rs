@@ -7,7 +7,7 @@ use starling_tests::fleet::{
 
 use crate::{
     seats::{self, Seat},
-    stage::{self, PATIENCE, eventually},
+    stage::{self, Address, PATIENCE, eventually},
 };
 
 const VIEWERS: usize = 6;
@@ -63,24 +63,6 @@ async fn viewers_play_on_whatever_happens_to_the_others() {
     stage::all_end([&mut broadcast.program, &mut hint_server.program]).await;
     seats::leave(&mut seats).await;
     stage::nobody_panicked(&fleet);
-}
-
-/// Where a program can be found again after a restart.
-struct Address {
-    listen: String,
-    http: String,
-}
-
-impl Address {
-    fn free() -> Self {
-        let (listen, http) = (stage::free_port(), stage::free_port());
-        Self { listen: format!("/ip4/127.0.0.1/udp/{listen}/quic-v1"), http: format!("127.0.0.1:{http}") }
-    }
-
-    /// Options of the program of that name: it finds its keys again, too.
-    fn of(&self, name: &str) -> Common {
-        Common { listen: Some(self.listen.clone()), http: Some(self.http.clone()), ..Common::named(name) }
-    }
 }
 
 async fn start_hint_server(fleet: &Fleet, address: &Address) -> HintServer {

@@ -37,7 +37,7 @@ use starling_proto::RenditionId;
 use thiserror::Error;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use url::Url;
 
 use super::push::shelf::Shelf;
@@ -121,31 +121,45 @@ pub async fn run(
     events: mpsc::Sender<Ingested>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), PullError> {
-    run_with(source, Role::Broadcaster, events, shutdown, PATIENCE).await
+    run_with(source, Role::Broadcaster, None, events, shutdown, PATIENCE).await
 }
 
 /// As [`run`], for a viewer that follows the link's `origin` by itself: other hosts than the link's must be on the public
-/// internet, and playlists are asked for no more often than the standard says.
+/// internet, and playlists are asked for no more often than the standard says. With `resume` it goes on with a stream it
+/// has the beginning of.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn run_as_viewer(
     origin: Url,
+    resume: Option<Resume>,
     events: mpsc::Sender<Ingested>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), PullError> {
-    run_with(origin, Role::Viewer, events, shutdown, PATIENCE).await
+    run_with(origin, Role::Viewer, resume, events, shutdown, PATIENCE).await
 }
+
+/// Where a viewer takes a stream up.
+pub struct Resume {
+    /// What to fetch; the other renditions are left out.
+    pub renditions: Vec<RenditionId>,
+    /// Whether a segment is here already.
+    pub has: Has,
+}
+
+/// Asked with rendition, URI as announced, offset and the source's number of a segment.
+pub type Has = Box<dyn Fn(RenditionId, &str, u64, u64) -> bool + Send + Sync>;
 
 async fn run_with(
     source: Url,
     role: Role,
+    resume: Option<Resume>,
     events: mpsc::Sender<Ingested>,
     shutdown: impl Future<Output = ()>,
     patience: Duration,
 ) -> Result<(), PullError> {
     let listener = events.clone();
-    let pull = Pull::new(source, role, events)?;
+    let pull = Pull::new(source, role, resume, events)?;
     tokio::select! {
         result = Box::pin(pull.run(Some(patience))) => result,
         () = shutdown => Ok(()),
@@ -166,6 +180,7 @@ enum Role {
 struct Pull {
     source: Url,
     role: Role,
+    resume: Option<Resume>,
     loader: Loader,
     events: mpsc::Sender<Ingested>,
     clock: SharedClock,
@@ -183,7 +198,7 @@ enum Stop {
 }
 
 impl Pull {
-    fn new(source: Url, role: Role, events: mpsc::Sender<Ingested>) -> Result<Self, PullError> {
+    fn new(source: Url, role: Role, resume: Option<Resume>, events: mpsc::Sender<Ingested>) -> Result<Self, PullError> {
         if !is_http(&source) {
             return Err(PullError::NotHttp(shown(&source)));
         }
@@ -192,7 +207,7 @@ impl Pull {
             Role::Viewer => Reach::Public,
         };
         let loader = Loader::new(&source, reach)?;
-        Ok(Self { source, role, loader, events, clock: SharedClock::default(), shape: Mutex::default() })
+        Ok(Self { source, role, resume, loader, events, clock: SharedClock::default(), shape: Mutex::default() })
     }
 
     /// For a source whose files are pushed to `shelf`.
@@ -265,7 +280,9 @@ impl Pull {
             if deadline.is_some_and(|deadline| Instant::now() + backoff.pause() > deadline) {
                 return Err(PullError::Unreachable { url: shown(url), reason: error.to_string() });
             }
-            if backoff.is_new() {
+            if self.resume.is_some() {
+                debug!(url = shown(url), %error, "can't load the playlist yet; trying again");
+            } else if backoff.is_new() {
                 warn!(url = shown(url), %error, "can't load the playlist yet; trying again");
             }
             sleep(backoff.next()).await;
@@ -279,9 +296,11 @@ impl Pull {
         renditions: &mut [Rendition],
         first: Vec<MediaPlaylist>,
     ) -> Result<(), Stop> {
-        let each = (0..).zip(renditions).zip(first);
+        let each = (0..).map(RenditionId).zip(renditions).zip(first);
+        let wanted = |id: &RenditionId| self.resume.as_ref().is_none_or(|resume| resume.renditions.contains(id));
         let mut running: FuturesUnordered<_> = each
-            .map(|((id, rendition), playlist)| Box::pin(rendition.follow(self, outline, RenditionId(id), playlist)))
+            .filter(|((id, _), _)| wanted(id))
+            .map(|((id, rendition), playlist)| Box::pin(rendition.follow(self, outline, id, playlist)))
             .collect();
         let mut grace = pin!(None);
         while !running.is_empty() {

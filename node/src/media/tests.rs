@@ -121,7 +121,8 @@ fn an_own_announcement_replaced_by_a_signed_one_keeps_its_name_and_chunks() {
     let own = samples::announcement(0, 12);
     samples::add(&media, own.clone());
     let signed = Announcement { epoch: Epoch(9), segment: SegmentNumber(4), first_chunk: ChunkNumber(77), ..own };
-    assert!(!media.announce(Arc::new(signed), Bytes::from_static(b"signed")));
+    assert!(media.announce(Arc::new(signed.clone()), Bytes::from_static(b"signed")));
+    assert!(!media.announce(Arc::new(signed), Bytes::from_static(b"signed")), "proven already");
     let listed = &media.listing(RENDITION)[0];
     assert_eq!(listed.named, (Epoch(0), SegmentNumber(12)));
     assert_eq!(listed.announcement.epoch, Epoch(9));
@@ -185,4 +186,83 @@ fn ready_is_what_has_come_of_the_newest_segment() {
     assert_eq!(media.ready_until(RENDITION), Some(samples::NOON + Duration::from_millis(1500)));
     samples::insert(&media, &announcement, 1, b"d");
     assert_eq!(media.ready_until(RENDITION), Some(announcement.end()));
+}
+
+/// What the broadcaster signed in `epoch` of the origin's segment `file`, which it calls `number`.
+fn signed(media: &Media, epoch: u64, number: u64, file: u64) -> bool {
+    let announcement = Announcement { ..of_file(epoch, number, file) };
+    media.announce(Arc::new(announcement), Bytes::from_static(b"signed"))
+}
+
+fn of_file(epoch: u64, number: u64, file: u64) -> Announcement {
+    let start = samples::announcement(epoch, file).start;
+    Announcement { uri: format!("{file}.ts"), start, ..samples::announcement(epoch, number) }
+}
+
+#[test]
+fn without_the_broadcaster_the_origins_numbers_go_on_from_what_is_here() {
+    let media = empty();
+    media.set_catalogue(Arc::new(samples::catalogue(10)), Bytes::from_static(b"signed"));
+    (0..3).for_each(|n| assert!(signed(&media, 10, n, 500 + n)));
+    assert!(!media.goes_on_from(RENDITION, ("499.ts", 0), Epoch(11), 499));
+    assert!(media.goes_on_from(RENDITION, ("501.ts", 0), Epoch(11), 501));
+    samples::add(&media, of_file(11, 504, 504));
+    samples::add(&media, of_file(11, 503, 503));
+    samples::add(&media, of_file(11, 502, 502));
+    assert_eq!(positions(&media), [0, 1, 2, 3, 4]);
+    // The broadcaster is back and says the newest again, one more between, and what follows.
+    let mut date = of_file(20, 7, 504);
+    date.start = date.start.shifted(700_000);
+    assert!(media.announce(Arc::new(date), Bytes::from_static(b"signed")), "dated by another observer");
+    assert!(signed(&media, 20, 6, 503));
+    assert!(signed(&media, 20, 8, 505));
+    assert_eq!(positions(&media), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(media.chunk(RENDITION, Epoch(20), ChunkNumber(700)), Some(Bytes::from_static(b"abc")));
+    let names: Vec<u64> = media.listing(RENDITION).iter().map(|listed| listed.named.0.0).collect();
+    assert_eq!(names, [10, 10, 10, 11, 11, 20]);
+}
+
+#[test]
+fn a_broadcaster_that_was_only_out_of_reach_goes_on_where_it_was() {
+    let media = empty();
+    media.set_catalogue(Arc::new(samples::catalogue(10)), Bytes::from_static(b"signed"));
+    (0..2).for_each(|n| assert!(signed(&media, 10, n, 500 + n)));
+    for gap in 1..5 {
+        let (file, epoch) = (500 + 2 * gap, 10 + gap);
+        assert!(media.goes_on_from(RENDITION, (&format!("{}.ts", file - 1), 0), Epoch(epoch), file - 1));
+        samples::add(&media, of_file(epoch, file, file));
+        assert!(signed(&media, 10, 2 * gap, file), "proven afterwards");
+        assert!(signed(&media, 10, 2 * gap + 1, file + 1));
+    }
+    assert_eq!(positions(&media), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_restarted_broadcaster_that_says_again_what_was_signed_can_be_served_from() {
+    let media = empty();
+    samples::add(&media, of_file(10, 4, 500));
+    assert!(signed(&media, 10, 4, 500));
+    assert!(signed(&media, 20, 0, 500));
+    assert!(!signed(&media, 10, 4, 500), "the old start is over");
+    assert_eq!(media.chunk(RENDITION, Epoch(20), ChunkNumber(0)), Some(Bytes::from_static(b"abc")));
+    assert!(signed(&media, 20, 1, 501));
+    assert_eq!(breaks(&media), [(4, false, 0), (5, true, 0)]);
+}
+
+#[test]
+fn init_sections_of_both_the_signed_catalogue_and_the_one_made_here_stay() {
+    let media = empty();
+    let catalogue = |epoch, version, index| {
+        let mut catalogue = Catalogue { version, ..samples::catalogue(epoch) };
+        catalogue.renditions[0].inits = vec![samples::init(index, b"init")];
+        catalogue
+    };
+    media.set_catalogue(Arc::new(catalogue(10, 1, 0)), Bytes::from_static(b"signed"));
+    media.add_inits(&catalogue(11, 1, 0));
+    media.set_catalogue(Arc::new(catalogue(10, 2, 0)), Bytes::from_static(b"signed"));
+    assert!(media.init(RENDITION, Epoch(10), 0).is_some());
+    assert!(media.init(RENDITION, Epoch(11), 0).is_some());
+    media.add_inits(&catalogue(11, 2, 1));
+    assert!(media.init(RENDITION, Epoch(10), 0).is_some());
+    assert!(media.init(RENDITION, Epoch(11), 0).is_none(), "nobody needs it any more");
 }

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::codec::{ChunkAnswer, Overhead};
 use super::fetch::Fetched;
+use super::heard::Heard;
 use super::statements::Unproven;
 use super::swarm::{self, Behaviour, split_peer};
 use crate::clock::wall_now;
@@ -72,6 +73,8 @@ pub struct Wires {
     /// To whoever shows figures.
     pub stats: watch::Sender<Stats>,
     /// What players went through.
+    /// To whoever goes on without the broadcaster.
+    pub heard: watch::Sender<Heard>,
     pub playback: Box<dyn Fn() -> Playback + Send>,
 }
 
@@ -105,6 +108,8 @@ pub struct Driver {
     pub(super) overhead: Overhead,
     pub(super) following: HashMap<RenditionId, Instant>,
     pub(super) wanted_before_catalogue: Vec<RenditionId>,
+    /// When a signed announcement was last news.
+    pub(super) heard_at: Instant,
     fetched: mpsc::Receiver<Fetched>,
     name: String,
     role: Role,
@@ -180,6 +185,7 @@ impl Driver {
             following: HashMap::new(),
             wanted_before_catalogue: Vec::new(),
             fetched,
+            heard_at: Instant::now(),
             name: setup.name,
             role,
             upload,
@@ -205,6 +211,7 @@ impl Driver {
             let deadline = self.instant_of(self.peer.deadline());
             tokio::select! {
                 () = &mut shutdown => break,
+            self.tell_heard(&wires.heard);
                 event = self.swarm.select_next_some() => self.on_event(event),
                 Some(fetched) = self.fetched.recv() => self.on_fetched(fetched),
                 Some(demand) = wires.demands.recv() => self.on_demand(demand),
@@ -260,7 +267,9 @@ impl Driver {
         if self.following.insert(rendition, Instant::now()).is_none() {
             tracing::info!(%rendition, "a player asks for it: following");
             if self.media.catalogue().is_none() {
+        let first = self.following.is_empty();
                 self.wanted_before_catalogue.push(rendition);
+            self.heard_at = if first { Instant::now() } else { self.heard_at };
             }
             self.inputs.push_back(Input::Followed { rendition });
         }
@@ -269,6 +278,22 @@ impl Driver {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::Upload { enabled } => {
+    fn tell_heard(&self, heard: &watch::Sender<Heard>) {
+        let known = |heard: &Heard| {
+            let same = heard.following.len() == self.following.len();
+            heard.at == self.heard_at && same && heard.following.iter().all(|r| self.following.contains_key(r))
+        };
+        heard.send_if_modified(|heard| {
+            let news = !known(heard);
+            if news {
+                heard.at = self.heard_at;
+                heard.following = self.following.keys().copied().collect();
+                heard.following.sort_unstable();
+            }
+            news
+        });
+    }
+
                 tracing::info!(enabled, "upload switched");
                 self.upload = enabled;
                 self.inputs.push_back(Input::UploadSet { enabled });

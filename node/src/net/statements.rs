@@ -56,18 +56,25 @@ impl Driver {
     pub(super) fn take_announcements(&mut self, envelopes: &[Bytes]) -> Result<(), StatementError> {
         let mut fresh = Vec::new();
         let taken = envelopes.iter().try_for_each(|envelope| self.check_announcement(envelope, &mut fresh));
-        self.media.announce_all(fresh.iter().cloned());
+        if self.media.announce_all(fresh.iter().cloned()) {
+            self.heard_at = Instant::now();
+        }
         for (announcement, _) in fresh {
-            let (rendition, epoch) = (announcement.rendition, announcement.epoch);
-            self.inputs.push_back(Input::Announced { announcement: announcement.clone() });
-            for number in (announcement.first_chunk.0..announcement.end_chunk().0).map(ChunkNumber) {
-                if self.media.chunk(rendition, epoch, number).is_some() {
-                    self.inputs.push_back(Input::Kept { rendition, epoch, number });
-                }
-            }
+            self.tell_announced(&announcement);
             self.prove(&announcement);
         }
         taken
+    }
+
+    /// Tells the machine of an announcement, and which of its chunks are here already.
+    fn tell_announced(&mut self, announcement: &Arc<Announcement>) {
+        let (rendition, epoch) = (announcement.rendition, announcement.epoch);
+        self.inputs.push_back(Input::Announced { announcement: announcement.clone() });
+        for number in (announcement.first_chunk.0..announcement.end_chunk().0).map(ChunkNumber) {
+            if self.media.chunk(rendition, epoch, number).is_some() {
+                self.inputs.push_back(Input::Kept { rendition, epoch, number });
+            }
+        }
     }
 
     /// Checks one, unless it is known already; then the machine only hears of it again.
@@ -81,7 +88,7 @@ impl Driver {
         let proven = !self.media.statement_with(rendition, epoch, first).is_empty();
         let known = self.media.announcement_of(rendition, epoch, first).filter(|known| !claimed.continues(known));
         if let (true, Some(announcement)) = (proven, known) {
-            self.inputs.push_back(Input::Announced { announcement });
+            self.tell_announced(&announcement);
             return Ok(());
         }
         let announcement = statement::verify::<Announcement>(&self.stream_key, &self.stream, envelope)?;
@@ -183,10 +190,15 @@ impl Driver {
         }
     }
 
-    /// The broadcaster's own catalogue; or, without envelope, one a viewer made from the origin's playlist.
+    /// The broadcaster's own catalogue; or, without envelope, one a viewer made from the origin's playlist, which never
+    /// takes the place of a signed one.
     pub(super) fn publish_catalogue(&mut self, catalogue: &Arc<Catalogue>, signed: Bytes) {
         if signed.is_empty() {
-            self.media.set_catalogue(catalogue.clone(), signed);
+            if self.media.signed_catalogue().is_empty() {
+                self.media.set_catalogue(catalogue.clone(), signed);
+            } else {
+                self.media.add_inits(catalogue);
+            }
             return;
         }
         self.hold_catalogue(catalogue.clone(), signed.clone());

@@ -128,6 +128,11 @@ impl Cursor {
         self.last.and_then(|last| last.checked_add(1))
     }
 
+    /// Begins after a segment that somebody else handed on.
+    pub(super) fn begin_after(&mut self, number: u64) {
+        self.last = Some(number);
+    }
+
     /// Forgets segments after `delivered`, which were taken but never delivered.
     pub(super) fn rewind(&mut self, delivered: Option<u64>) {
         let number = self.last.min(delivered);

@@ -13,8 +13,8 @@ use super::cursor::{Cursor, New, News, Note};
 use super::deliver::Delivery;
 use super::line::shown;
 use super::load::{LoadError, Source};
-use super::media::MediaPlaylist;
-use super::outline::Outline;
+use super::media::{Listed, MediaPlaylist};
+use super::outline::{Outline, published};
 use super::pace::Pace;
 use super::{Backoff, Pull, Stop, track};
 use crate::clock::wall_now;
@@ -46,7 +46,11 @@ impl Rendition {
         id: RenditionId,
         first: MediaPlaylist,
     ) -> Result<(), Stop> {
+        let base = pull.source.join(&outline.entries[usize::from(id.0)].uri).unwrap_or_else(|_| pull.source.clone());
         self.cursor.rewind(self.delivery.last());
+        if let (None, Some(number)) = (self.delivery.last(), newest_held(pull, id, &base, &first)) {
+            self.cursor.begin_after(number);
+        }
         let (queue, listed) = mpsc::channel(QUEUE);
         let Self { cursor, clock, delivery } = self;
         let now = Instant::now();
@@ -54,11 +58,20 @@ impl Rendition {
         let pace = Pace::new(&first, pull.role, now);
         let watch =
             Watch { pull, outline, id, cursor, clock, pace, queue, unknown_tags, stuck: false, told_old_copy: false };
-        let base = pull.source.join(&outline.entries[usize::from(id.0)].uri).unwrap_or_else(|_| pull.source.clone());
         let deliver = delivery.run(pull, id, base, listed);
         tokio::try_join!(Box::pin(watch.run(first, now)), Box::pin(deliver))?;
         Ok(())
     }
+}
+
+/// Number of the newest listed segment that is here already, if the stream is taken up.
+fn newest_held(pull: &Pull, id: RenditionId, base: &Url, playlist: &MediaPlaylist) -> Option<u64> {
+    let resume = pull.resume.as_ref()?;
+    let held = |listed: &&Listed| {
+        let offset = listed.range.as_ref().map_or(0, |range| range.start);
+        (resume.has)(id, &published(base, &listed.url, &listed.uri), offset, listed.number)
+    };
+    playlist.segments.iter().rev().find(held).map(|listed| listed.number)
 }
 
 /// The side that reads the playlist.

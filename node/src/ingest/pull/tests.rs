@@ -37,10 +37,14 @@ fn pull(url: &Url) -> Pulled {
 }
 
 fn pull_with(url: &Url, role: Role, patience: Duration) -> Pulled {
+    pull_from(url, role, None, patience)
+}
+
+fn pull_from(url: &Url, role: Role, resume: Option<Resume>, patience: Duration) -> Pulled {
     let log = Log::default();
     let guard = tracing::subscriber::set_default(log.clone());
     let (sender, events) = mpsc::channel(4);
-    let result = tokio::spawn(run_with(url.clone(), role, sender, pending(), patience));
+    let result = tokio::spawn(run_with(url.clone(), role, resume, sender, pending(), patience));
     Pulled { events, result, log, _guard: guard }
 }
 

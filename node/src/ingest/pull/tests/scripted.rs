@@ -188,6 +188,29 @@ async fn renditions_that_move_are_followed() {
 }
 
 #[tokio::test]
+async fn a_stream_is_taken_up_after_the_newest_that_is_here_in_the_renditions_that_are_wanted() {
+    let server = TestServer::start().await;
+    let master = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=2\nhi.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlo.m3u8\n";
+    server.text("/live/master.m3u8", master);
+    for quality in ["hi", "lo"] {
+        add(&server, quality, 0, 10);
+        server.text(&format!("/live/{quality}.m3u8"), listing(quality, 2, 10));
+    }
+    let has = |rendition, uri: &str, offset, number| {
+        assert_eq!((rendition, offset, uri), (RenditionId(1), 0, format!("lo{number}.ts").as_str()));
+        matches!(number, 3 | 5)
+    };
+    let resume = Resume { renditions: vec![RenditionId(1)], has: Box::new(has) };
+    let mut pulled = pull_from(&server.url("/live/master.m3u8"), Role::Viewer, Some(resume), SOON);
+    assert_eq!(pulled.shape().await.renditions.len(), 2);
+    let segments = pulled.segments(4).await;
+    assert_eq!((numbers(&segments), breaks(&segments)), (vec![6, 7, 8, 9], vec![false; 4]));
+    assert!(segments.iter().all(|segment| segment.rendition == RenditionId(1)));
+    let fetched = |path: &str| server.requests().iter().any(|(asked, _)| asked == path);
+    assert!(!fetched("/live/lo5.ts") && !fetched("/live/hi9.ts"));
+}
+
+#[tokio::test]
 async fn it_stops_when_told_or_when_nobody_listens() {
     let server = source(5).await;
     let url = server.url("/live/v.m3u8");
