@@ -107,9 +107,12 @@ pub async fn run(args: BroadcastArgs, shutdown: impl Future<Output = ()>) -> any
 
     let (produced_tx, produced) = mpsc::channel(QUEUE);
     let (stats_tx, stats) = watch::channel(Stats::default());
-    let epoch = Epoch(u64::try_from(wall_now().0 / 1000).unwrap_or(1).max(1));
+    let (epoch, noted) = data_dir::epoch(&dir.file("epoch"), u64::try_from(wall_now().0 / 1000).unwrap_or(1).max(1));
+    if let Err(error) = noted {
+        tracing::warn!(%error, "can't note this start in the data directory; if the clock is set back before the next, viewers won't follow");
+    }
     let own_origin = place == Place::Here || !matches!(input, Input::Pull(_));
-    let mut publisher = Publisher::new(Some(key), stream, args.name.clone(), epoch, own_origin);
+    let mut publisher = Publisher::new(Some(key), stream, args.name.clone(), Epoch(epoch), own_origin);
     publisher.serve(place == Place::Here);
     let (stop, stopped) = watch::channel(false);
     let (demands, commands) = (mpsc::channel(1).1, mpsc::channel(1).1);

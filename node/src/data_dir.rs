@@ -97,6 +97,23 @@ pub fn key(path: &Path) -> Result<Keypair, KeyError> {
     }
 }
 
+/// Between two starts' epochs at least: viewers number their own bridges over a broadcaster's absence in between.
+const EPOCHS_APART: u64 = 1000;
+
+/// The epoch of this start: the time in milliseconds, but above that of every start before, which is kept in a file. A clock
+/// that was set back in between would otherwise make the new start look like an old one to viewers, who'd ignore it.
+///
+/// # Errors
+/// If the file can't be written: the epoch holds, but the next start will not know of it.
+pub fn epoch(path: &Path, now_ms: u64) -> (u64, io::Result<()>) {
+    let before = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let epoch = now_ms.max(before.map_or(1, |before| before.saturating_add(EPOCHS_APART)));
+    if before.is_some_and(|before| now_ms < before) {
+        tracing::warn!("the system clock was set back since the last start; viewers follow this start all the same");
+    }
+    (epoch, std::fs::write(path, format!("{epoch}\n")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,5 +137,23 @@ mod tests {
         std::fs::write(dir.path().join("nonsense"), b"nonsense").expect("written");
         let nonsense = dir.path().join("nonsense");
         assert!(matches!(key(&nonsense), Err(KeyError::Exposed(_) | KeyError::NotAKey(_))));
+    }
+
+    #[test]
+    fn every_start_is_later_than_the_last_whatever_the_clock_says() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("epoch");
+        let mut last = 0;
+        for now in [5_000_000, 5_000_001, 9_000_000, 1_000, 9_100_000, 0] {
+            let (epoch, written) = epoch(&path, now);
+            written.expect("written");
+            assert!(epoch >= now && (last == 0 || epoch >= last + EPOCHS_APART), "{last}, then {epoch}");
+            last = epoch;
+        }
+        std::fs::write(&path, "nonsense").expect("written");
+        assert_eq!(epoch(&path, 7).0, 7);
+        let (epoch, written) = epoch(&dir.path().join("missing/epoch"), 7);
+        assert_eq!(epoch, 7);
+        assert!(written.is_err());
     }
 }

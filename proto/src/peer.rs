@@ -258,7 +258,7 @@ impl Peer {
         let pace = self.tracks[t].pace;
         let origin_at = self.origin_timer(heard, pace.due, pace);
         let track = &mut self.tracks[t];
-        let live = announcement.announced >= track.joined;
+        let live = announcement.announced >= track.joined || track.window.is_rhythmic(&announcement, heard);
         let (first, end) = (announcement.first_chunk, announcement.end_chunk());
         let known = track.window.segment_mut(announcement.segment).filter(|s| announcement.continues(&s.announcement));
         let fresh = match known {

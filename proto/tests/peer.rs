@@ -1,6 +1,8 @@
 //! The peer machine through its public surface: small worlds in memory, a virtual clock, and hostile input.
 #![allow(clippy::unwrap_used)]
 
+#[path = "peer/clocks.rs"]
+mod clocks;
 #[path = "peer/contact.rs"]
 mod contact;
 #[path = "peer/hostile.rs"]

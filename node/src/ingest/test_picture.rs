@@ -8,7 +8,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::{Ingested, Part, Segment, Shape, Track};
-use crate::clock::wall_now;
+use crate::clock::{self, Reading};
 use crate::picture::{Config, ConfigError, Encoder, Sample};
 
 /// What to show.
@@ -56,6 +56,14 @@ const JUMP: Duration = Duration::from_millis(500);
 /// # Errors
 /// [`TestPictureError`] for options that make no picture.
 pub async fn run(options: Options, events: mpsc::Sender<Ingested>) -> Result<(), TestPictureError> {
+    run_by(clock::read, options, events).await
+}
+
+async fn run_by(
+    clocks: impl Fn() -> Reading,
+    options: Options,
+    events: mpsc::Sender<Ingested>,
+) -> Result<(), TestPictureError> {
     if !(Duration::from_millis(200)..=Duration::from_secs(20)).contains(&options.segment) {
         return Err(TestPictureError::SegmentLength);
     }
@@ -70,7 +78,7 @@ pub async fn run(options: Options, events: mpsc::Sender<Ingested>) -> Result<(),
     if events.send(Ingested::Shape(shape)).await.is_err() {
         return Ok(());
     }
-    let mut clock = CaptureClock::start();
+    let mut clock = CaptureClock::start(clocks());
     let config = lanes[0].encoder.config().clone();
     let frames = frames_in(&config, options.segment);
     let step = options.part.map_or(frames, |part| frames_in(&config, part));
@@ -87,7 +95,7 @@ pub async fn run(options: Options, events: mpsc::Sender<Ingested>) -> Result<(),
                 }
             }
         }
-        clock.follow(before + frames, &config);
+        clock.follow(clocks());
     }
     Ok(())
 }
@@ -161,8 +169,8 @@ struct CaptureClock {
 }
 
 impl CaptureClock {
-    fn start() -> Self {
-        Self { began: Instant::now(), wall: wall_now() }
+    fn start(now: Reading) -> Self {
+        Self { began: now.mono, wall: now.wall }
     }
 
     fn instant_at(&self, frame: u64, config: &Config) -> Instant {
@@ -173,11 +181,11 @@ impl CaptureClock {
         self.wall + Duration::from_micros(frame * frame_us(config))
     }
 
-    fn follow(&mut self, frame: u64, config: &Config) {
-        let running = self.began.elapsed();
-        let off = wall_now().0 - (self.wall + running).0;
+    fn follow(&mut self, now: Reading) {
+        let running = now.mono - self.began;
+        let off = now.wall.0 - (self.wall + running).0;
         if off.unsigned_abs() > u64::try_from(JUMP.as_micros()).unwrap_or(u64::MAX) {
-            tracing::warn!(seconds = off as f64 / 1e6, frame, at = ?self.wall_at(frame, config), "the system clock jumped; following it");
+            tracing::warn!(seconds = off as f64 / 1e6, "the system clock was set; the picture's clock follows it");
             self.wall = self.wall.shifted(off);
         }
     }
@@ -228,3 +236,6 @@ fn frames_in(config: &Config, time: Duration) -> u64 {
 fn frame_us(config: &Config) -> u64 {
     1_000_000 / u64::from(config.frames_per_second.max(1))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use crate::time::{Now, Time, WallTime, micros};
 
-/// Offset from the local wall clock, learned from neighbours' hellos as NTP does: their clock plus half the round trip.
+/// Learned from neighbours' hellos as NTP does: their clock plus half the round trip. From then on it runs by the monotonic
+/// clock, so that somebody who sets the local wall clock changes nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StreamClock {
-    offset_us: i64,
+    /// What it read when it was learned; `None`: it is the local wall clock.
+    read: Option<WallTime>,
     error_us: u32,
     learned: Time,
 }
@@ -20,16 +22,16 @@ const DRIFT_US_PER_S: u64 = 50;
 impl StreamClock {
     /// The broadcaster's own.
     pub(crate) fn exact() -> Self {
-        Self { offset_us: 0, error_us: 0, learned: Time::NEVER }
+        Self { read: None, error_us: 0, learned: Time::NEVER }
     }
 
     /// A viewer's at start: its own wall clock, probably right.
     pub(crate) fn assumed() -> Self {
-        Self { offset_us: 0, error_us: UNKNOWN_ERROR_US, learned: Time::ZERO }
+        Self { read: None, error_us: UNKNOWN_ERROR_US, learned: Time::ZERO }
     }
 
     pub(crate) fn now(&self, now: Now) -> WallTime {
-        now.wall.shifted(self.offset_us)
+        self.read.map_or(now.wall, |read| read + now.mono.since(self.learned))
     }
 
     pub(crate) fn error_us(&self, now: Time) -> u32 {
@@ -43,7 +45,7 @@ impl StreamClock {
         let error_us = u32::try_from(half).unwrap_or(u32::MAX).saturating_add(their_error_us);
         if error_us < self.error_us(now.mono) {
             let theirs_now = theirs.shifted(i64::try_from(half).unwrap_or(0));
-            *self = Self { offset_us: theirs_now.0.saturating_sub(now.wall.0), error_us, learned: now.mono };
+            *self = Self { read: Some(theirs_now), error_us, learned: now.mono };
         }
     }
 }

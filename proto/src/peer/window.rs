@@ -160,6 +160,15 @@ impl Window {
         self.find(number).is_some_and(|(segment, index)| segment.have.contains(index))
     }
 
+    /// Whether this is said as it happens: it follows what is here, and not together with it as in a window handed over.
+    /// Then it is news, whatever the broadcaster's clock says; that may have been set back.
+    pub(crate) fn is_rhythmic(&self, announcement: &Announcement, now: Time) -> bool {
+        self.segments.back().is_some_and(|newest| {
+            announcement.first_chunk >= newest.announcement.end_chunk()
+                && now.since(newest.spans[0].heard) >= announcement.duration() / 2
+        })
+    }
+
     /// The first number after everything announced.
     pub(crate) fn end(&self) -> Option<ChunkNumber> {
         self.segments.back().map(|s| s.announcement.end_chunk())

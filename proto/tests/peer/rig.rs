@@ -25,6 +25,8 @@ pub(crate) const LEN: u32 = 40_000;
 pub(crate) struct Rig {
     pub(crate) peer: Peer,
     pub(crate) now: Time,
+    /// How far the wall clock was set from where the monotonic one is, microseconds.
+    pub(crate) wall_off: i64,
     /// Calls of `handle` with [`Input::Tick`].
     pub(crate) ticks: u64,
     last_id: u64,
@@ -32,7 +34,7 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new(config: Config) -> Self {
-        Self { peer: Peer::new(id(1), config, 1), now: Time(1_000_000), ticks: 0, last_id: 0 }
+        Self { peer: Peer::new(id(1), config, 1), now: Time(1_000_000), wall_off: 0, ticks: 0, last_id: 0 }
     }
 
     /// A viewer that follows the rendition of a stream whose broadcaster `serves`.
@@ -46,8 +48,13 @@ impl Rig {
     pub(crate) fn feed(&mut self, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
         self.ticks += u64::from(matches!(input, Input::Tick));
-        self.peer.handle(Now { mono: self.now, wall: WallTime(self.now.0 as i64) }, input, &mut out);
+        self.peer.handle(self.clocks(), input, &mut out);
         out
+    }
+
+    /// What both clocks read.
+    pub(crate) fn clocks(&self) -> Now {
+        Now { mono: self.now, wall: WallTime(self.now.0 as i64 + self.wall_off) }
     }
 
     /// Lets time pass, ticking whenever the machine asks for it.
