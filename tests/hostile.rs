@@ -5,6 +5,8 @@
 
 #[path = "hostile/evil.rs"]
 mod evil;
+#[path = "hostile/foreigner.rs"]
+mod foreigner;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -12,6 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use evil::{Evil, Malice};
+use foreigner::Foreigner;
+use libp2p::identity::Keypair;
 use starling_node::link::Link;
 use starling_tests::fleet::{
     Binaries, Broadcast, BroadcastOptions, Common, Fleet, Probe, SEGMENTS_FOR_PLAYERS, Viewer, WatchOptions, http,
@@ -50,6 +54,84 @@ async fn silence_is_survived() {
     poison(Malice::Silence).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_of_another_version_is_let_go_and_nobody_minds() {
+    let _machine = MACHINE.lock().await;
+    let fleet = Fleet::new(Binaries::find().unwrap()).unwrap();
+    let broadcast = on_air(&fleet).await;
+    let link: Link = broadcast.link.parse().unwrap();
+    let foreigner = Foreigner::start(Keypair::generate_ed25519(), &link, Some(link.at[0].clone())).await;
+    until("the broadcaster lets it go", || async { foreigner.partings() > 0 }).await;
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = format!("/ip4/127.0.0.1/udp/{port}/quic-v1");
+    let first = Common { listen: Some(listen.clone()), ..Common::default() };
+    let mut seats = vec![Seat::take(&fleet, &broadcast, 0, first).await];
+    seats.push(Seat::take(&fleet, &broadcast, 1, Common::default()).await);
+    // It finds a viewer, too: one that has a neighbour it understands.
+    until("viewers have met", || async { seats[0].viewer.stats().await.unwrap().received.viewers() > 0 }).await;
+    let intruder = Foreigner::start(Keypair::generate_ed25519(), &link, Some(listen.parse().unwrap())).await;
+    until("the viewer lets it go", || async { intruder.partings() > 0 }).await;
+    received_by_all(&seats, A_WHILE).await;
+    for seat in &mut seats {
+        let report = seat.probe.stop(PATIENCE).await.unwrap();
+        assert_eq!(report.stalls.count, 0, "nobody stalls");
+        assert_eq!(seat.viewer.stats().await.unwrap().notice, None, "nothing for a person to do");
+    }
+    let (source, viewer) = (broadcast.program.log(), seats[0].viewer.program.log());
+    for log in [&source, &viewer] {
+        let said: Vec<_> = log.lines().filter(|line| line.contains(VERSION)).collect();
+        assert_eq!(said.iter().filter(|line| line.contains("INFO")).count(), 1, "said once: {log}");
+        assert!(said.iter().all(|line| !line.contains("WARN")), "no operator need care: {log}");
+        assert!(said[0].contains("99") && said[0].contains("abroad/99"), "which: {log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broadcaster_of_another_version_is_told_to_the_person() {
+    let _machine = MACHINE.lock().await;
+    let fleet = Fleet::new(Binaries::find().unwrap()).unwrap();
+    let origin = on_air(&fleet).await;
+    let key = Keypair::generate_ed25519();
+    let mut link = Link { key: key.public().to_peer_id(), ..origin.link.parse::<Link>().unwrap() };
+    let foreigner = Foreigner::start(key, &link, None).await;
+    link.at = vec![foreigner.address()];
+    let viewer = fleet.watch(&link.to_string(), &WatchOptions::default()).await.unwrap();
+    let mut probe = fleet.probe(&viewer.playlist, None, &Common::default()).unwrap();
+    until("the person is told", || async { viewer.stats().await.unwrap().notice.is_some() }).await;
+    until("it plays from the origin", || async { probe.has_played() }).await;
+    // Some more attempts of either.
+    until("it is tried again", || async { foreigner.partings() >= 3 }).await;
+    assert_eq!(probe.stop(PATIENCE).await.unwrap().stalls.count, 0);
+    let notice = viewer.stats().await.unwrap().notice.unwrap();
+    assert!(notice.contains("the broadcaster") && notice.contains("update the older"), "{notice}");
+    let log = viewer.program.log();
+    let warnings = log.lines().filter(|line| line.contains("WARN") && line.contains("another version")).count();
+    assert_eq!(warnings, 1, "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+/// What programs say when they let somebody go.
+const VERSION: &str = "speaks another version of the protocol; letting it go";
+
+async fn on_air(fleet: &Fleet) -> Broadcast {
+    let options =
+        BroadcastOptions { bitrate: Some("1100k".into()), segment_seconds: Some(2), ..BroadcastOptions::default() };
+    let broadcast = fleet.broadcast("test", &options).await.unwrap();
+    broadcast.on_air(SEGMENTS_FOR_PLAYERS, PATIENCE).await.unwrap();
+    broadcast
+}
+
+async fn received_by_all(seats: &[Seat], bytes: u64) {
+    until("everybody has received enough", || async {
+        let mut least = u64::MAX;
+        for seat in seats {
+            least = least.min(seat.viewer.stats().await.unwrap().received.all());
+        }
+        least >= bytes
+    })
+    .await;
+}
+
 /// What the viewers did about it.
 struct Seen {
     /// Viewers that logged that they cut a neighbour off.
@@ -61,27 +143,17 @@ struct Seen {
 async fn poison(malice: Malice) -> Seen {
     let _machine = MACHINE.lock().await;
     let fleet = Fleet::new(Binaries::find().unwrap()).unwrap();
-    let options =
-        BroadcastOptions { bitrate: Some("1100k".into()), segment_seconds: Some(2), ..BroadcastOptions::default() };
-    let broadcast = fleet.broadcast("test", &options).await.unwrap();
+    let broadcast = on_air(&fleet).await;
     let origin = Origin::watch(&broadcast);
-    broadcast.on_air(SEGMENTS_FOR_PLAYERS, PATIENCE).await.unwrap();
     // It is there first: the broadcaster introduces it to everybody who comes.
     let link: Link = broadcast.link.parse().unwrap();
     let evil = Evil::join(&link, malice).await;
     let mut seats = Vec::new();
     for number in 0..VIEWERS {
-        seats.push(Seat::take(&fleet, &broadcast, number).await);
+        seats.push(Seat::take(&fleet, &broadcast, number, Common::default()).await);
     }
     until("the poisoned neighbour is asked for chunks", || async { evil.asked() > 0 }).await;
-    until("everybody has received enough", || async {
-        let mut least = u64::MAX;
-        for seat in &seats {
-            least = least.min(seat.viewer.stats().await.unwrap().received.all());
-        }
-        least >= A_WHILE
-    })
-    .await;
+    received_by_all(&seats, A_WHILE).await;
     let mut seen = Seen { cut_off: 0, rejected: 0 };
     for seat in &mut seats {
         let report = seat.probe.stop(PATIENCE).await.unwrap();
@@ -104,8 +176,9 @@ struct Seat {
 }
 
 impl Seat {
-    async fn take(fleet: &Fleet, broadcast: &Broadcast, number: usize) -> Self {
-        let viewer = fleet.watch(&broadcast.link, &WatchOptions::default()).await.unwrap();
+    async fn take(fleet: &Fleet, broadcast: &Broadcast, number: usize, common: Common) -> Self {
+        let options = WatchOptions { common, ..WatchOptions::default() };
+        let viewer = fleet.watch(&broadcast.link, &options).await.unwrap();
         let dump = fleet.directory().join(format!("dump-{number}"));
         let args = vec!["--dump".to_owned(), dump.display().to_string()];
         let probe = fleet.probe(&viewer.playlist, None, &Common { args, ..Common::default() }).unwrap();

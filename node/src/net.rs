@@ -8,15 +8,18 @@
 //! | `events` | libp2p events → inputs |
 //! | `outputs` | outputs → libp2p calls |
 //! | `statements` | signed statements and unproven chunks on their way into the store |
+//! | `heard` | whether the broadcaster is still there |
+//! | `strangers` | peers of another version |
 //! | `fetch` | byte ranges from the origin, cut into chunks and checked |
 
 mod codec;
 mod driver;
 mod events;
 mod fetch;
+mod heard;
 mod outputs;
 mod statements;
-mod heard;
+mod strangers;
 pub(crate) mod swarm;
 
 pub use driver::{Driver, Produced, Setup, Wires};

@@ -32,6 +32,8 @@ pub struct Stats {
     pub upload: Upload,
     /// Whether a hint server answers at present.
     pub hint_server: bool,
+    /// What the person should do something about, in words; absent if nothing.
+    pub notice: Option<String>,
     /// How this viewer gets each substream, for the curious: hops from the origin; absent where it has no path.
     pub depths: Vec<Option<u8>>,
     /// The first bytes of this node's key, by which others name it in their `parents`.

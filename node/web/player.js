@@ -116,6 +116,10 @@ function show(stats) {
   put("from-origin", bytes(stats.received.origin + stats.received.broadcaster));
   put("sent", bytes(stats.sent.peers), stats.upload.limit_bps ? `at most ${rate(stats.upload.limit_bps)}` : "");
   showSwitch(stats.upload.enabled);
+  // An alert is read out when its text changes, so it must only change when there is news.
+  const notice = stats.notice ? `${stats.notice[0].toUpperCase()}${stats.notice.slice(1)}.` : "";
+  if (element("notice").textContent !== notice) element("notice").textContent = notice;
+  element("notice").hidden = notice === "";
 }
 
 function showBadge({ received, neighbours, upload }) {

@@ -202,18 +202,18 @@ fn answer(number: ChunkNumber, body: &[u8]) -> Vec<u8> {
     [framed(&header.encode()), framed(body)].concat()
 }
 
-fn framed(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn framed(bytes: &[u8]) -> Vec<u8> {
     [&u32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
 }
 
-fn raw(protocol: &'static str) -> request_response::Behaviour<Raw> {
+pub(crate) fn raw(protocol: &'static str) -> request_response::Behaviour<Raw> {
     let config = request_response::Config::default().with_request_timeout(Duration::from_secs(30));
     request_response::Behaviour::with_codec(Raw, [(StreamProtocol::new(protocol), ProtocolSupport::Full)], config)
 }
 
 /// Whatever bytes the other side wrote, and whatever bytes we like.
 #[derive(Clone)]
-struct Raw;
+pub(crate) struct Raw;
 
 impl request_response::Codec for Raw {
     type Protocol = StreamProtocol;

@@ -19,6 +19,7 @@ use super::codec::{ChunkAnswer, Overhead};
 use super::fetch::Fetched;
 use super::heard::Heard;
 use super::statements::Unproven;
+use super::strangers::Strangers;
 use super::swarm::{self, Behaviour, split_peer};
 use crate::clock::wall_now;
 use crate::gateway::playback::Playback;
@@ -72,9 +73,9 @@ pub struct Wires {
     pub produced: mpsc::Receiver<Produced>,
     /// To whoever shows figures.
     pub stats: watch::Sender<Stats>,
-    /// What players went through.
     /// To whoever goes on without the broadcaster.
     pub heard: watch::Sender<Heard>,
+    /// What players went through.
     pub playback: Box<dyn Fn() -> Playback + Send>,
 }
 
@@ -100,16 +101,17 @@ pub struct Driver {
     /// Where neighbours can be dialled, as they said; one entry a connection.
     pub(super) neighbour_addrs: BTreeMap<PeerId, NeighbourInfo>,
     pub(super) unproven: Vec<Unproven>,
+    pub(super) strangers: Strangers,
     pub(super) fetched_tx: mpsc::Sender<Fetched>,
     pub(super) origin_differs: bool,
     pub(super) origin_fails: bool,
     /// Media played from the origin without the mesh, bytes; the machine knows nothing of it.
     pub(super) unsigned_bytes: u64,
     pub(super) overhead: Overhead,
-    pub(super) following: HashMap<RenditionId, Instant>,
-    pub(super) wanted_before_catalogue: Vec<RenditionId>,
     /// When a signed announcement was last news.
     pub(super) heard_at: Instant,
+    pub(super) following: HashMap<RenditionId, Instant>,
+    pub(super) wanted_before_catalogue: Vec<RenditionId>,
     fetched: mpsc::Receiver<Fetched>,
     name: String,
     role: Role,
@@ -177,15 +179,16 @@ impl Driver {
             hint_alive: false,
             neighbour_addrs: BTreeMap::new(),
             unproven: Vec::new(),
+            strangers: Strangers::default(),
             fetched_tx,
             origin_differs: false,
             origin_fails: false,
             unsigned_bytes: 0,
             overhead,
+            heard_at: Instant::now(),
             following: HashMap::new(),
             wanted_before_catalogue: Vec::new(),
             fetched,
-            heard_at: Instant::now(),
             name: setup.name,
             role,
             upload,
@@ -208,10 +211,10 @@ impl Driver {
         self.inputs.push_back(Input::Tick);
         loop {
             self.work();
+            self.tell_heard(&wires.heard);
             let deadline = self.instant_of(self.peer.deadline());
             tokio::select! {
                 () = &mut shutdown => break,
-            self.tell_heard(&wires.heard);
                 event = self.swarm.select_next_some() => self.on_event(event),
                 Some(fetched) = self.fetched.recv() => self.on_fetched(fetched),
                 Some(demand) = wires.demands.recv() => self.on_demand(demand),
@@ -264,20 +267,17 @@ impl Driver {
     }
 
     fn follow(&mut self, rendition: RenditionId) {
+        let first = self.following.is_empty();
         if self.following.insert(rendition, Instant::now()).is_none() {
+            self.heard_at = if first { Instant::now() } else { self.heard_at };
             tracing::info!(%rendition, "a player asks for it: following");
             if self.media.catalogue().is_none() {
-        let first = self.following.is_empty();
                 self.wanted_before_catalogue.push(rendition);
-            self.heard_at = if first { Instant::now() } else { self.heard_at };
             }
             self.inputs.push_back(Input::Followed { rendition });
         }
     }
 
-    fn on_command(&mut self, command: Command) {
-        match command {
-            Command::Upload { enabled } => {
     fn tell_heard(&self, heard: &watch::Sender<Heard>) {
         let known = |heard: &Heard| {
             let same = heard.following.len() == self.following.len();
@@ -294,6 +294,9 @@ impl Driver {
         });
     }
 
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Upload { enabled } => {
                 tracing::info!(enabled, "upload switched");
                 self.upload = enabled;
                 self.inputs.push_back(Input::UploadSet { enabled });
@@ -320,6 +323,7 @@ impl Driver {
         if self.role == Role::Source {
             return;
         }
+        self.look_at_strangers();
         let idle: Vec<_> = self.following.iter().filter(|(_, at)| at.elapsed() >= IDLE).map(|(r, _)| *r).collect();
         for rendition in idle {
             tracing::info!(%rendition, "no player asks for it any more: leaving");
@@ -358,6 +362,7 @@ impl Driver {
                 rate_bps: self.upload_rate_bps,
             },
             hint_server: self.hint_alive,
+            notice: self.notice().map(str::to_owned),
             depths,
             peer: identity::to_proto(self.swarm.local_peer_id()).as_ref().map(identity::short).unwrap_or_default(),
             parents: self.peer.parents().iter().map(|parent| parent.as_ref().map(identity::short)).collect(),

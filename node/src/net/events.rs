@@ -44,6 +44,7 @@ impl Driver {
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
                 if let Some(peer) = self.neighbour(&peer_id) {
                     self.neighbour_addrs.remove(&peer);
+                    self.stranger_left(peer);
                     self.inputs.push_back(Input::Disconnected { peer });
                 }
             }
@@ -151,16 +152,14 @@ impl Driver {
                 let Some(told) = self.told.remove(&request_id) else { return };
                 tracing::debug!(to = ?told.to, %error, "a control request failed");
                 if let OutboundFailure::UnsupportedProtocols = error {
-                    tracing::warn!(
-                        "a peer speaks another version of the protocol than {VERSION}; update the older of the two"
-                    );
+                    self.met_stranger(told.to, &[], "");
                     self.inputs.push_back(Input::Left { peer: told.to });
                 } else if is_malformed(&error) {
                     let reason = "sent a malformed control answer";
                     self.inputs.push_back(Input::Misbehaved { peer: told.to, reason });
                 }
             }
-            Event::InboundFailure { .. } | Event::ResponseSent { .. } => {}
+            Event::InboundFailure { peer, .. } | Event::ResponseSent { peer, .. } => self.answer_left(&peer),
         }
     }
 
@@ -194,10 +193,12 @@ impl Driver {
     /// Somebody introduced itself: remember where it is, and answer in kind.
     fn on_hello(&mut self, peer: PeerId, hello: Hello) -> ControlResponse {
         if hello.stream != self.stream {
+            self.let_go_when_answered(peer);
             return ControlResponse::refused("this node carries another stream");
         }
         if !hello.versions.contains(&VERSION) {
-            tracing::warn!(theirs = ?hello.versions, ours = VERSION, agent = %hello.agent, "a peer speaks another version; update the older of the two");
+            self.met_stranger(peer, &hello.versions, &hello.agent);
+            self.let_go_when_answered(peer);
             return ControlResponse::refused(format!(
                 "this node speaks version {VERSION} only; update the older of the two"
             ));
@@ -217,11 +218,15 @@ impl Driver {
         if let Some(error) = response.error {
             tracing::debug!(peer = %from, %error, "a control request was refused");
             if told.hello {
-                tracing::warn!(%error, "a peer won't talk to us");
+                tracing::info!(peer = %from, error = error.chars().filter(|c| !c.is_control()).take(200).collect::<String>(), "a peer won't talk to us");
                 self.inputs.push_back(Input::Left { peer: told.to });
             }
         }
         if let Some(hello) = response.hello.filter(|_| told.hello) {
+            if hello.stream == self.stream && !hello.versions.contains(&VERSION) {
+                self.met_stranger(told.to, &hello.versions, &hello.agent);
+                return self.inputs.push_back(Input::Left { peer: told.to });
+            }
             self.remember(told.to, &hello);
             let round_trip = Some(told.at.elapsed());
             self.inputs.push_back(Input::Greeted { peer: told.to, hello: Box::new(hello), round_trip });
@@ -250,6 +255,7 @@ impl Driver {
     }
 
     fn remember(&mut self, peer: PeerId, hello: &Hello) {
+        self.met_friend(peer);
         let addrs = hello.addrs.iter().take(starling_proto::wire::MAX_ADDRS).cloned().collect();
         let info = NeighbourInfo { peer, addrs, region: hello.region.chars().take(32).collect() };
         self.neighbour_addrs.insert(peer, info);

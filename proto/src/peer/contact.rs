@@ -65,7 +65,6 @@ impl Peer {
         }
         self.neighbours.connect(peer, now.mono);
         if peer == self.config.source {
-            self.contact.source_failures = 0;
             self.contact.dialling_source = false;
         }
         let hello = Some(self.hello(now));
@@ -139,6 +138,9 @@ impl Peer {
         // What somebody is follows from the stream's key, not from what it says.
         let role = if peer == self.config.source { Role::Source } else { Role::Viewer };
         self.neighbours.greet(peer, hello, role, &region);
+        if role == Role::Source {
+            self.contact.source_failures = 0; // as for other neighbours, not before
+        }
         if let Some(round_trip) = round_trip {
             self.clock.learn(now, hello.clock, hello.clock_error_us, round_trip);
         }

@@ -93,11 +93,7 @@ impl Neighbours {
         if self.find(peer).is_some() {
             return;
         }
-        let known = self.candidates.get_mut(&peer);
-        let proximity = known.as_ref().map_or(2, |c| c.proximity);
-        if let Some(known) = known {
-            known.failures = 0;
-        }
+        let proximity = self.candidates.get(&peer).map_or(2, |c| c.proximity);
         self.connected.push(Neighbour {
             peer,
             since: now,
@@ -121,6 +117,9 @@ impl Neighbours {
 
     /// What a hello tells beyond status; `region` is our own.
     pub(crate) fn greet(&mut self, peer: PeerId, hello: &Hello, role: Role, region: &str) {
+        if let Some(known) = self.candidates.get_mut(&peer) {
+            known.failures = 0; // not before: one of another version would be dialled without rest
+        }
         let hinted = self.candidates.get(&peer).filter(|c| c.rank != u16::MAX).map(|c| c.proximity);
         if let Some(neighbour) = self.find_mut(peer) {
             neighbour.role = Some(role);

@@ -40,6 +40,9 @@ pub struct Stats {
     /// Whether a hint server answers.
     #[serde(default)]
     pub hint_server: bool,
+    /// What the person should do something about.
+    #[serde(default)]
+    pub notice: Option<String>,
     /// Chunks that came more than once.
     #[serde(default)]
     pub duplicate_chunks: u64,

@@ -52,7 +52,7 @@ async fn the_picture_follows_a_clock_that_is_set_and_keeps_its_pace() {
         let now = clock::read();
         Reading { wall: now.wall.shifted(off.load(Ordering::Relaxed)), ..now }
     };
-    let options = Options { title: "Test".into(), bitrates_bps: vec![300_000], segment: SEGMENT };
+    let options = Options { title: "Test".into(), bitrates_bps: vec![300_000], segment: SEGMENT, part: None };
     let (sender, mut events) = mpsc::channel(1);
     tokio::spawn(run_by(clocks, options, sender));
     let began = Instant::now();
