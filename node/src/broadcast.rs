@@ -96,6 +96,8 @@ pub async fn run(args: BroadcastArgs, shutdown: impl Future<Output = ()>) -> any
         at: reachable(&listening, args.external_host.as_deref()),
         hints: args.hint.clone(),
     };
+    // At once, before anything of the input was read: the link holds whatever the source does, and people are sent it before
+    // the encoder runs. A source that stays dead ends this program with an error (`pull`).
     println!("link {link}");
     println!("hls {hls}");
     if let Some(push) = &push {

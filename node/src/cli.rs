@@ -54,6 +54,9 @@ When the encoder stops the stream pauses; it goes on when it, or another, pushes
 /// INPUT is `test` for a built-in moving picture with a clock, `push` for an encoder that sends its stream here, or the
 /// address of any live HLS playlist. With a playlist, viewers take first copies from the server it is on (see --origin) and
 /// this program sends announcements only.
+///
+/// The link is printed at once and stays the same as long as key, name and addresses do. Send it before the encoder runs, if
+/// you like: viewers wait for the picture.
 #[derive(Debug, Args)]
 #[command(after_long_help = PUSH_HELP)]
 pub struct BroadcastArgs {
