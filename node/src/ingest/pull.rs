@@ -214,7 +214,7 @@ impl Pull {
     fn pushed(shelf: Arc<Shelf>, source: Url, events: mpsc::Sender<Ingested>) -> Self {
         let loader = Loader::Shelf(shelf);
         let (clock, shape) = (SharedClock::default(), Mutex::default());
-        Self { source, role: Role::Broadcaster, loader, events, clock, shape }
+        Self { source, role: Role::Broadcaster, resume: None, loader, events, clock, shape }
     }
 
     /// Without `patience`, the source may take as long as it likes to come.
