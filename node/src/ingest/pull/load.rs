@@ -104,7 +104,7 @@ impl Loader {
         let (text, url) = self.text(url, within).await?;
         let mut playlist = media::parse(&text, &url, imported, PLAYLIST_MAX)?;
         if let Self::Shelf(shelf) = self {
-            playlist = pushed::followed(playlist, shelf);
+            playlist = pushed::followed(playlist, &url, shelf);
         }
         if playlist.segments.is_empty() { Err(LoadError::NoSegments) } else { Ok(playlist) }
     }

@@ -83,11 +83,17 @@ pub(in crate::ingest) async fn run(
 
 /// Reads a media playlist for following: its files' addresses hold their generations, so that a name used again is another
 /// file; and an end is a pause, since encoders come back.
-pub(super) fn followed(mut playlist: MediaPlaylist, shelf: &Shelf) -> MediaPlaylist {
+pub(super) fn followed(mut playlist: MediaPlaylist, url: &Url, shelf: &Shelf) -> MediaPlaylist {
+    let playlist_path = path_of(url);
+    let with_generation = |url: &Url| {
+        let (path, mut url) = (path_of(url), url.clone());
+        url.set_path(&format!("/{}/{path}", shelf.generation(&playlist_path, &path)));
+        url
+    };
     for listed in &mut playlist.segments {
-        listed.url = with_generation(&listed.url, shelf);
+        listed.url = with_generation(&listed.url);
         if let Some(map) = &mut listed.init {
-            *map = Arc::new(Map { url: with_generation(&map.url, shelf), range: map.range.clone() });
+            *map = Arc::new(Map { url: with_generation(&map.url), range: map.range.clone() });
         }
     }
     (playlist.ended, playlist.blocks) = (false, true);
@@ -103,13 +109,6 @@ pub(super) fn path_of(url: &Url) -> String {
 pub(super) fn generation_of(url: &Url) -> Option<(u32, &str)> {
     let (generation, path) = url.path().strip_prefix('/')?.split_once('/')?;
     Some((generation.parse().ok()?, path))
-}
-
-fn with_generation(url: &Url, shelf: &Shelf) -> Url {
-    let path = path_of(url);
-    let mut url = url.clone();
-    url.set_path(&format!("/{}/{path}", shelf.generation(&path)));
-    url
 }
 
 fn url(path: &str) -> Option<Url> {

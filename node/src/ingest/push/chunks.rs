@@ -115,11 +115,11 @@ impl Cutter {
     }
 }
 
-/// Type and body of a box.
-type Found = ([u8; 4], Range<usize>);
+/// A box: its type, and where its body is.
+type Boxed = ([u8; 4], Range<usize>);
 
 /// The box at `at`, if all of it is there.
-fn whole_box(segment: &[u8], at: usize) -> Result<Option<Found>, Unsound> {
+fn whole_box(segment: &[u8], at: usize) -> Result<Option<Boxed>, Unsound> {
     let rest = segment.get(at..).unwrap_or_default();
     let Some((size, kind)) = size_and_kind(rest) else { return Ok(None) };
     if !matches!(&kind, b"moof" | b"mdat") && !BETWEEN.contains(&&kind) {

@@ -52,6 +52,8 @@ struct File {
     read: bool,
     digest: blake3::Hash,
     generation: u32,
+    /// An encoder that began again has listed the name: what comes next is another file, even if the bytes are the same.
+    superseded: bool,
     /// Rises with every file stored: the oldest go first.
     age: u64,
 }
@@ -65,6 +67,10 @@ struct Playlist {
     listing: Listing,
     /// Generations of what it listed.
     generations: Vec<u32>,
+    /// [`Inner::count`] when it came, and when the last playlist of the encoder's run before came: files older than that
+    /// are not this run's.
+    count: u64,
+    since: u64,
 }
 
 /// How a playlist relates to the one before.
@@ -135,13 +141,14 @@ impl Shelf {
         let (digest, lasting) = (blake3::hash(&body), is_init(&body));
         let before = inner.remove(path);
         let generation = match &before {
-            Some(file) if file.digest == digest => file.generation,
+            Some(file) if file.digest == digest && !file.superseded => file.generation,
             Some(file) => file.generation.wrapping_add(1),
             None => 1,
         };
         inner.count += 1;
         inner.bytes += body.len();
-        let file = File { body: Some(body), lasting, read: false, digest, generation, age: inner.count };
+        let file =
+            File { body: Some(body), lasting, read: false, digest, generation, superseded: false, age: inner.count };
         inner.files.insert(path.to_owned(), file);
         inner.shrink();
         drop(inner);
@@ -154,9 +161,10 @@ impl Shelf {
     /// If another encoder is at work.
     pub(super) fn put_playlist(&self, path: &str, text: String, listing: Listing, now: Instant) -> Result<(), Refusal> {
         let mut inner = self.lock();
-        let generations: Vec<u32> = listing.segments.iter().map(|(_, path)| inner.generation(path)).collect();
+        let mut since = 0;
         if let Some(old) = inner.playlists.get(path) {
-            match relation(old, &listing, &generations) {
+            since = old.since;
+            match relation(old, &listing, &inner.generations(&listing, since)) {
                 Relation::Continues => {}
                 Relation::Older => return Ok(()),
                 Relation::Other => {
@@ -164,12 +172,21 @@ impl Shelf {
                     if !old.listing.ended && now.saturating_duration_since(old.at) < alive {
                         return Err(Refusal::AnotherEncoder);
                     }
+                    since = old.count;
                 }
             }
         } else if inner.playlists.len() >= LASTING_MAX {
             return Err(Refusal::TooMany);
         }
-        inner.playlists.insert(path.to_owned(), Playlist { text, unread: true, at: now, listing, generations });
+        let generations = inner.generations(&listing, since);
+        for ((_, file), generation) in listing.segments.iter().zip(&generations) {
+            if let Some(file) = inner.files.get_mut(file) {
+                file.superseded = file.generation != *generation;
+            }
+        }
+        let count = inner.count;
+        let playlist = Playlist { text, unread: true, at: now, listing, generations, count, since };
+        inner.playlists.insert(path.to_owned(), playlist);
         drop(inner);
         self.changed.send_replace(());
         Ok(())
@@ -202,9 +219,13 @@ impl Shelf {
         self.lock().files.get(path).filter(|file| file.lasting)?.body.clone()
     }
 
-    /// The generation of the file at `path`, or of the one that is coming.
-    pub(crate) fn generation(&self, path: &str) -> u32 {
-        self.lock().generation(path)
+    /// The generation of the file at `path` that the playlist at `playlist` means: the one there is, or the next.
+    pub(crate) fn generation(&self, playlist: &str, path: &str) -> u32 {
+        let inner = self.lock();
+        let Some(playlist) = inner.playlists.get(playlist) else { return inner.generation(path, 0) };
+        let mut listed = playlist.listing.segments.iter().zip(&playlist.generations);
+        // What isn't listed is an initialization section; those may outlast their encoder.
+        listed.find(|((_, listed), _)| listed == path).map_or_else(|| inner.generation(path, 0), |(_, known)| *known)
     }
 
     /// A playlist that wasn't read yet: waits for it. After `within` the one that was, if there is one.
@@ -224,7 +245,8 @@ impl Shelf {
     pub(crate) async fn file(&self, path: &str, generation: u32) -> Bytes {
         self.wait_for(|inner| {
             let is_coming = inner.coming.contains_key(path);
-            let file = inner.files.get_mut(path).filter(|file| file.generation == generation || !is_coming)?;
+            let is_meant = |file: &&mut File| file.generation == generation || (file.lasting && !is_coming);
+            let file = inner.files.get_mut(path).filter(is_meant)?;
             let body = file.body.clone()?;
             file.read = true;
             inner.forget_read();
@@ -252,10 +274,15 @@ impl Shelf {
 }
 
 impl Inner {
-    fn generation(&self, path: &str) -> u32 {
-        let known = self.files.get(path).map_or(0, |file| file.generation);
-        let coming = known == 0 || self.coming.contains_key(path);
-        known.wrapping_add(u32::from(coming))
+    /// Of the file at `path`, or of the next one if that is coming, or if the file is older than `since`.
+    fn generation(&self, path: &str, since: u64) -> u32 {
+        let Some(file) = self.files.get(path) else { return 1 };
+        let is_next = self.coming.contains_key(path) || file.superseded || file.age <= since;
+        file.generation.wrapping_add(u32::from(is_next))
+    }
+
+    fn generations(&self, listing: &Listing, since: u64) -> Vec<u32> {
+        listing.segments.iter().map(|(_, path)| self.generation(path, since)).collect()
     }
 
     fn remove(&mut self, path: &str) -> Option<File> {

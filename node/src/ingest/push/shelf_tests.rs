@@ -25,7 +25,7 @@ fn segment(fill: u8) -> Bytes {
 #[tokio::test]
 async fn reading_waits_for_what_comes_later() {
     let shelf = Shelf::default();
-    let generation = shelf.generation("live/a.ts");
+    let generation = shelf.generation("live/index.m3u8", "live/a.ts");
     let read = tokio::time::timeout(SOON, shelf.file("live/a.ts", generation));
     let write = async { shelf.put("live/a.ts", segment(1)) };
     let (body, ()) = tokio::join!(read, write);
@@ -37,10 +37,10 @@ async fn other_bytes_under_the_same_name_are_another_generation() {
     let shelf = Shelf::default();
     shelf.put("a.ts", segment(1));
     shelf.put("a.ts", segment(1));
-    assert_eq!(shelf.generation("a.ts"), 1);
+    assert_eq!(shelf.generation("index.m3u8", "a.ts"), 1);
     let now = Instant::now();
     let coming = shelf.expect("a.ts", now).unwrap();
-    assert_eq!(shelf.generation("a.ts"), 2, "a playlist that overtakes it means the one to come");
+    assert_eq!(shelf.generation("index.m3u8", "a.ts"), 2, "a playlist that overtakes it means the one to come");
     let read = tokio::time::timeout(SOON, shelf.file("a.ts", 2));
     let write = async {
         shelf.put("a.ts", segment(2));
@@ -84,6 +84,29 @@ fn a_restart_under_the_same_names_is_one() {
     shelf.put("live/0.ts", segment(2));
     assert_eq!(put(&shelf, playlist(0, &["0.ts"], ""), now), Err(Refusal::AnotherEncoder));
     put(&shelf, playlist(0, &["0.ts"], ""), now + Duration::from_secs(3)).unwrap();
+}
+
+#[tokio::test]
+async fn after_a_restart_old_files_are_not_taken_for_new_ones() {
+    let (shelf, now) = (Shelf::default(), Instant::now());
+    shelf.put("live/0.ts", segment(1));
+    put(&shelf, playlist(0, &["0.ts"], "#EXT-X-ENDLIST\n"), now).unwrap();
+    assert_eq!(shelf.file("live/0.ts", shelf.generation("live/index.m3u8", "live/0.ts")).await, segment(1));
+    // The new run's playlist comes before its segment, and before that is even announced.
+    put(&shelf, playlist(0, &["0.ts", "1.ts"], ""), now).unwrap();
+    let next = shelf.generation("live/index.m3u8", "live/0.ts");
+    assert_eq!(next, 1, "the list goes on; nothing says that it is another run");
+    put(&shelf, playlist(7, &["7.ts"], "#EXT-X-ENDLIST\n"), now).unwrap();
+    put(&shelf, playlist(0, &["0.ts"], ""), now).unwrap();
+    let next = shelf.generation("live/index.m3u8", "live/0.ts");
+    assert_eq!(next, 2);
+    let early = tokio::time::timeout(Duration::from_millis(20), shelf.file("live/0.ts", next)).await;
+    assert!(early.is_err(), "that is the old one");
+    // A picture that is made the same way each time has the same bytes.
+    shelf.put("live/0.ts", segment(1));
+    assert_eq!(shelf.file("live/0.ts", next).await, segment(1));
+    put(&shelf, playlist(0, &["0.ts", "1.ts"], ""), now).unwrap();
+    assert_eq!(shelf.generation("live/index.m3u8", "live/0.ts"), next);
 }
 
 #[test]

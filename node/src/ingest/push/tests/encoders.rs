@@ -53,7 +53,7 @@ fn name(segment: &Segment) -> &str {
 async fn follow_hls(packing: &[&str], extension: &str) {
     let mut pushed = Pushed::begin().await;
     let (proxy, url) = Proxy::before(&pushed.url).await;
-    let ffmpeg = ffmpeg(5, &[&HLS[..], packing].concat(), url.join("index.m3u8").unwrap().as_str());
+    let ffmpeg = ffmpeg(8, &[&HLS[..], packing].concat(), url.join("index.m3u8").unwrap().as_str());
     let shape = pushed.shape().await;
     assert_eq!((shape.multivariant, shape.renditions[0].extension.as_str()), (None, extension));
     let mut segments = Vec::new();
