@@ -222,7 +222,7 @@ pub(super) mod tests {
         let cpu = Duration::from_secs(1);
         Watched {
             host,
-            number: host,
+            number: host - 2,
             joined_at: 99.5,
             ready_seconds: 0.25,
             report: Some(report),
