@@ -98,6 +98,8 @@ pub struct Driver {
     pub(super) hint_next: usize,
     pub(super) hint_asked: HashSet<OutboundRequestId>,
     pub(super) hint_alive: bool,
+    /// Why hint servers gave none, as said last.
+    pub(super) hint_error: Option<String>,
     /// Where neighbours can be dialled, as they said; one entry a connection.
     pub(super) neighbour_addrs: BTreeMap<PeerId, NeighbourInfo>,
     pub(super) unproven: Vec<Unproven>,
@@ -177,6 +179,7 @@ impl Driver {
             hint_next: 0,
             hint_asked: HashSet::new(),
             hint_alive: false,
+            hint_error: None,
             neighbour_addrs: BTreeMap::new(),
             unproven: Vec::new(),
             strangers: Strangers::default(),

@@ -287,8 +287,11 @@ impl Driver {
     }
 
     fn on_hint_answer(&mut self, response: HintResponse) {
-        if let Some(error) = &response.error {
-            tracing::warn!(%error, "the hint server has no hints for us");
+        if response.error != self.hint_error {
+            self.hint_error.clone_from(&response.error);
+            if let Some(error) = &response.error {
+                tracing::warn!(error = %error.chars().filter(|c| !c.is_control()).take(200).collect::<String>(), "the hint server has no hints for us");
+            }
         }
         if !std::mem::replace(&mut self.hint_alive, true) {
             tracing::info!(place = %response.place, audience = response.audience, "hint server answers");

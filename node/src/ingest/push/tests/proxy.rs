@@ -58,7 +58,10 @@ impl Proxy {
         if !status.is_success() {
             kept.failures.push(format!("{method} {name}: {status}"));
         }
-        kept.deletions += usize::from(method == Method::DELETE);
+        if method == Method::DELETE {
+            kept.deletions += 1;
+            return status;
+        }
         let body = Bytes::from(std::mem::take(&mut *copy.lock().unwrap()));
         kept.bodies.entry(name).or_default().push(body);
         status
