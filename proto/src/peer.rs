@@ -53,10 +53,6 @@ use window::Segment;
 /// Renditions followed at once: one picture, one sound, one subtitle, and the next of each while switching.
 const TRACKS_MAX: usize = 8;
 
-/// Segments from before we joined must be whole after this share of their duration, once a player wants them, times
-/// `Config::deadline_share`.
-const CATCH_UP_SHARE: f64 = 0.5;
-
 /// The machine.
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -305,9 +301,8 @@ impl Peer {
 
     fn wanted(&mut self, now: Now, rendition: RenditionId, epoch: Epoch, number: SegmentNumber, first: bool) {
         let Some(t) = self.track_index(rendition, epoch) else { return };
-        // A player that begins has one segment and needs the next when that is played.
-        let soon = Duration::from_micros(self.tracks[t].target_duration_us).mul_f64(CATCH_UP_SHARE);
-        let origin_at = self.origin_timer(now.mono, soon.mul_f64(self.config.deadline_share), self.tracks[t].pace);
+        let pace = self.tracks[t].pace;
+        let origin_at = self.origin_timer(now.mono, pace.catch_up, pace);
         let track = &mut self.tracks[t];
         let Some(segment) = track.window.segment_mut(number) else { return };
         if segment.is_complete() {

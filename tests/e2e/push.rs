@@ -66,7 +66,9 @@ async fn push(output: &[&str], name: &str) {
     let mut probe = fleet.probe(&broadcast.hls, Some(A_WHILE), &Common::default()).unwrap();
     let report = probe.finish(PATIENCE + Duration::from_secs(A_WHILE)).await.unwrap();
     assert_eq!((report.error, report.stalls.count), (None, 0));
-    assert!(report.segments >= A_WHILE - 2, "{} segments", report.segments);
+    let (segments, parts) = (report.segments, report.parts);
+    assert!(segments + parts >= A_WHILE - 2, "{segments} segments and {parts} parts");
+    assert_eq!(parts > 0, name == "live.mpd", "what comes chunk by chunk is played by parts");
     let errors = report.timestamp_errors;
     assert_eq!((errors.gaps, errors.overlaps), (0, 0));
     seat.measured().await.assert_smooth();

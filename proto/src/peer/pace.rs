@@ -12,6 +12,9 @@ pub(crate) struct Pace {
     pub(crate) beat: Duration,
     /// From announcement to the moment the chunks must be here.
     pub(crate) due: Duration,
+    /// From the moment a player first wants what was announced before we joined to the moment it must be here: a player that
+    /// begins has one segment, or a few parts, and needs what follows when that is played.
+    pub(crate) catch_up: Duration,
     /// Bounds of the patience with a parent whose chunk was announced but did not come, seconds.
     pub(crate) patience: (f64, f64),
     /// A neighbour that follows the rendition probably has what was announced this long ago, whatever its last status said.
@@ -32,6 +35,9 @@ pub(crate) struct Pace {
 
 /// Patience with a parent never exceeds this share of the target duration: there must be time left for the repair.
 const PATIENCE_SHARE_MAX: f64 = 0.6;
+/// Segments from before we joined must be whole after this share of their duration, once a player wants them, times
+/// `Config::deadline_share`.
+const CATCH_UP_SHARE: f64 = 0.5;
 /// When the second in the order of seeds stops waiting for the first, as a share of the target duration.
 const BACKUP_SHARE: f64 = 0.5;
 
@@ -48,6 +54,7 @@ impl Pace {
         Self {
             beat: target,
             due: target.mul_f64(config.deadline_share).max(Duration::from_millis(500)),
+            catch_up: target.mul_f64(CATCH_UP_SHARE * config.deadline_share),
             patience: (config.repair_patience.as_secs_f64(), target.as_secs_f64() * PATIENCE_SHARE_MAX),
             held_after: Duration::from_millis(700),
             retry_unknown: Duration::from_millis(350),
@@ -66,6 +73,7 @@ impl Pace {
         Self {
             beat: part,
             due,
+            catch_up: due.mul_f64(0.5),
             patience: (due.as_secs_f64() * 0.12, due.as_secs_f64() * 0.35),
             held_after: due.mul_f64(0.2),
             retry_unknown: due.mul_f64(0.12),

@@ -12,7 +12,6 @@ use super::window::Window;
 pub(crate) struct Track {
     pub(crate) rendition: RenditionId,
     pub(crate) epoch: Epoch,
-    pub(crate) target_duration_us: u64,
     pub(crate) pace: Pace,
     pub(crate) window: Window,
     pub(crate) substreams: Vec<Substream>,
@@ -67,7 +66,6 @@ impl Track {
         Self {
             rendition: rendition.id,
             epoch,
-            target_duration_us: u64::from(rendition.target_duration) * 1_000_000,
             pace,
             window: Window::default(),
             substreams: vec![Substream::default(); usize::from(rendition.substreams.max(1))],

@@ -52,6 +52,9 @@ pub struct ProbeReport {
     pub bitrate_bps: Option<f64>,
     /// Segments that arrived whole.
     pub segments: u64,
+    /// Parts that did, in low latency.
+    #[serde(default)]
+    pub parts: u64,
     /// Media timestamps that didn't continue as they must.
     pub timestamp_errors: TimestampErrors,
     /// One sample a second, with `--samples`.
