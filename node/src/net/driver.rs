@@ -274,7 +274,8 @@ impl Driver {
         if self.following.insert(rendition, Instant::now()).is_none() {
             self.heard_at = if first { Instant::now() } else { self.heard_at };
             tracing::info!(%rendition, "a player asks for it: following");
-            if self.media.catalogue().is_none() {
+            // The machine knows signed catalogues only, not one made here from the origin's playlist.
+            if self.media.signed_catalogue().is_empty() && !self.wanted_before_catalogue.contains(&rendition) {
                 self.wanted_before_catalogue.push(rendition);
             }
             self.inputs.push_back(Input::Followed { rendition });
