@@ -144,6 +144,8 @@ const FETCHED_MAX: usize = 2048;
 const IDLE: Duration = Duration::from_secs(45);
 /// How often figures are told.
 const STATS_EVERY: Duration = Duration::from_millis(500);
+/// How long a broadcaster goes on serving after it was told to end; with the rest well within two seconds.
+const DRAIN: Duration = Duration::from_millis(600);
 /// Time for the last words on the way out.
 const FAREWELL: Duration = Duration::from_millis(250);
 
@@ -211,13 +213,15 @@ impl Driver {
         self.swarm.behaviour_mut().gossip.subscribe(&topic).context("subscribing to the catalogue")?;
         let mut figures = tokio::time::interval(STATS_EVERY);
         let mut shutdown = std::pin::pin!(shutdown);
+        let mut leave_at = None;
         self.inputs.push_back(Input::Tick);
         loop {
             self.work();
             self.tell_heard(&wires.heard);
             let deadline = self.instant_of(self.peer.deadline());
             tokio::select! {
-                () = &mut shutdown => break,
+                () = &mut shutdown, if leave_at.is_none() => leave_at = Some(tokio::time::Instant::now() + self.drain()),
+                () = tokio::time::sleep_until(leave_at.unwrap_or_else(tokio::time::Instant::now)), if leave_at.is_some() => break,
                 event = self.swarm.select_next_some() => self.on_event(event),
                 Some(fetched) = self.fetched.recv() => self.on_fetched(fetched),
                 Some(demand) = wires.demands.recv() => self.on_demand(demand),
@@ -232,6 +236,14 @@ impl Driver {
         }
         self.farewell().await;
         Ok(())
+    }
+
+    /// How long neighbours may still fetch what they lack: of the last segment before a restart nobody else may have all.
+    fn drain(&self) -> Duration {
+        match self.role {
+            Role::Source => DRAIN,
+            Role::Viewer => Duration::ZERO,
+        }
     }
 
     /// Both clocks, read once.
