@@ -42,7 +42,7 @@ pub struct Form<'a> {
     pub ended: bool,
     /// PART-HOLD-BACK, for a rendition with parts; never below three part targets (RFC 8216bis §4.4.3.8).
     pub hold_back: Duration,
-    /// Leave out what the player has already, see [`skippable`] (`_HLS_skip=YES`).
+    /// Leave out what the player has already, as far as CAN-SKIP-UNTIL allows (`_HLS_skip=YES`).
     pub skip: bool,
     /// The ends of the stream's other renditions.
     pub reports: &'a [Report],

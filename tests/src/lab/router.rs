@@ -2,7 +2,7 @@
 //!
 //! A packet goes through its host's NAT, up its link (rate and queue), along the path (delay, jitter, partitions), may be
 //! lost, goes down the other link and through the other NAT. Everything happens at a time on a heap. Packets of one host
-//! to another stay in order. It looks at most every [`TICK`]: that is the error of a delay, and what makes 50 hosts cheap.
+//! to another stay in order. It looks at most every `TICK`: that is the error of a delay, and what makes 50 hosts cheap.
 
 use std::{
     cmp::Ordering,

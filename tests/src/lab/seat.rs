@@ -30,7 +30,7 @@ pub(super) struct Seat {
     pub(super) cpu_before: Duration,
 }
 
-/// What is left of a [`Seat`].
+/// What is left of a `Seat`.
 #[derive(Clone, Debug)]
 pub struct Watched {
     /// Its host's number.
