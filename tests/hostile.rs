@@ -68,7 +68,7 @@ async fn a_peer_of_another_version_is_let_go_and_nobody_minds() {
     let mut seats = vec![Seat::take(&fleet, &broadcast, 0, first).await];
     seats.push(Seat::take(&fleet, &broadcast, 1, Common::default()).await);
     // It finds a viewer, too: one that has a neighbour it understands.
-    until("viewers have met", || async { seats[0].viewer.stats().await.unwrap().received.viewers() > 0 }).await;
+    until("viewers have met", || async { received_from_viewers(&seats).await > 0 }).await;
     let intruder = Foreigner::start(Keypair::generate_ed25519(), &link, Some(listen.parse().unwrap())).await;
     until("the viewer lets it go", || async { intruder.partings() > 0 }).await;
     received_by_all(&seats, A_WHILE).await;
@@ -119,6 +119,15 @@ async fn on_air(fleet: &Fleet) -> Broadcast {
     let broadcast = fleet.broadcast("test", &options).await.unwrap();
     broadcast.on_air(SEGMENTS_FOR_PLAYERS, PATIENCE).await.unwrap();
     broadcast
+}
+
+/// Either may be the one that feeds the other: the broadcaster has one place in each substream.
+async fn received_from_viewers(seats: &[Seat]) -> u64 {
+    let mut bytes = 0;
+    for seat in seats {
+        bytes += seat.viewer.stats().await.unwrap().received.viewers();
+    }
+    bytes
 }
 
 async fn received_by_all(seats: &[Seat], bytes: u64) {
