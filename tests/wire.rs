@@ -212,7 +212,7 @@ fn the_wire_is_as_it_was() {
             epoch: Epoch(1_790_000_000_000),
             rendition: RenditionId(2),
             number: ChunkNumber(1000),
-            feedback: Some(Feedback { bytes: 34_375, spread_us: 27_500 }),
+            feedback: Some(Feedback { bytes: 34_375, spread_us: 27_500, first_us: Some(4_000_000_000) }),
         },
         "a5 0100 02 1b 000001a0c4506c00 0302 04 1903e8 05 a2 01 198647 02 196b6c",
     );

@@ -20,8 +20,8 @@ pub struct Config {
     pub upload: bool,
     /// Upload limit the person set, bits per second; `None`: what is measured, see [`Self::uplink_assumed_bps`].
     pub upload_limit_bps: Option<u64>,
-    /// Taken for the uplink until there are measurements, bits per second. Half the UK's median fixed upload of
-    /// 2023 (18.4 Mbit/s, research notes §1.2).
+    /// Taken for the uplink until there are measurements, bits per second. Low: a few seconds of a few children measure it,
+    /// and whoever offers more than its link carries fails all of them (a guess).
     pub uplink_assumed_bps: u64,
     /// Share of the measured uplink that is used; the rest is for repair and for the household (research notes §3.3: 0.85).
     pub uplink_share: f64,
@@ -67,7 +67,7 @@ impl Config {
             region: String::new(),
             upload: true,
             upload_limit_bps: None,
-            uplink_assumed_bps: 9_000_000,
+            uplink_assumed_bps: 1_500_000,
             uplink_share: 0.85,
             neighbours_target: 8,
             neighbours_max: 16,

@@ -11,7 +11,8 @@
 //! | `pace` | how quick all of that has to be |
 //! | `parents` | pull-ahead: a parent for each substream |
 //! | `repair` | late chunks: other neighbours, then the origin |
-//! | `uploads`, `serve` | whom we serve, in what order, how fast |
+//! | `uploads`, `serve` | whom we serve, in what order |
+//! | `uplink` | how fast |
 //! | `seeding` | who takes first copies |
 //! | `clock` | the broadcaster's clock |
 
@@ -28,6 +29,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 mod track;
+mod uplink;
 mod uploads;
 mod window;
 
@@ -178,7 +180,7 @@ impl Peer {
 
     /// Upload limit in force, bits per second: the person's, or what was measured.
     pub fn upload_limit_bps(&self) -> Option<u64> {
-        let measured = self.uploads.measured_bps().map(|bps| (bps * self.config.uplink_share) as u64);
+        let measured = self.measured_bps().map(|bps| bps as u64);
         match (self.config.upload_limit_bps, measured) {
             (Some(limit), Some(measured)) => Some(limit.min(measured)),
             (limit, measured) => limit.or(measured),

@@ -45,7 +45,7 @@ sample!(ChunkRequest requires [1, 2, 3, 4] {
     feedback: of(Feedback::sample()),
 });
 
-sample!(Feedback requires [1, 2] { bytes: any::<u32>(), spread_us: any::<u32>() });
+sample!(Feedback requires [1, 2] { bytes: any::<u32>(), spread_us: any::<u32>(), first_us: of(any::<u32>()) });
 
 sample!(ChunkHeader requires [1, 4] {
     status: prop_oneof![

@@ -27,15 +27,12 @@ impl Peer {
         out: &mut Vec<Output>,
     ) {
         let of = (request.rendition, request.epoch);
-        if let Some(feedback) = request.feedback.as_ref().filter(|_| self.uploads.serves(from)) {
-            self.uploads.sample(feedback);
-        }
         let header = match self.track_index(request.rendition, request.epoch) {
             None => Some(ChunkHeader::without_chunk(ChunkStatus::Unknown)),
             Some(_) if !self.config.upload || self.neighbours.banned.contains(&from) => Some(refusal(Vec::new())),
             Some(t) => match request.kind {
                 Kind::Get => self.serve_now(now, t, from, id, request.number),
-                Kind::Next => self.serve_ahead(now, t, from, id, request.number, out),
+                Kind::Next => self.serve_ahead(now, t, from, id, request, out),
             },
         };
         if let Some(header) = header {
@@ -69,9 +66,10 @@ impl Peer {
         t: usize,
         from: PeerId,
         id: RequestId,
-        number: ChunkNumber,
+        request: &ChunkRequest,
         out: &mut Vec<Output>,
     ) -> Option<ChunkHeader> {
+        let number = request.number;
         let track = &self.tracks[t];
         let (rendition, epoch, s) = (track.rendition, track.epoch, track.substream_of(number));
         if track.substreams[usize::from(s)].path.contains(&from.tag()) {
@@ -79,6 +77,10 @@ impl Peer {
         }
         let uplink_bps = self.neighbours.find(from).map_or(0, super::neighbours::Neighbour::uplink_bps);
         let child = Child::new(from, rendition, s, uplink_bps, now.mono);
+        if let Some(feedback) = &request.feedback {
+            let busy = self.free_slots() == 0;
+            self.uploads.report(now.mono, &child, feedback, busy);
+        }
         let seed = self.roster.as_ref().is_some_and(|r| seeding::rank(r, rendition, s, from) == Some(0));
         match self.uploads.admit(child, self.limit(t), seed && self.config.role == Role::Source) {
             Admission::Granted => {}
@@ -136,9 +138,15 @@ impl Peer {
         if !self.config.upload {
             return 0.0;
         }
-        let measured = self.uploads.measured_bps().map(|bps| bps * self.config.uplink_share);
+        let measured = self.measured_bps();
         let own = measured.unwrap_or(self.config.uplink_assumed_bps as f64);
         self.config.upload_limit_bps.map_or(own, |limit| (limit as f64).min(measured.unwrap_or(limit as f64)))
+    }
+
+    /// What measurements let us offer. A broadcaster's few copies need no pace, and tell little of its link.
+    pub(super) fn measured_bps(&self) -> Option<f64> {
+        let measured = self.uploads.measured_bps().filter(|_| self.config.role == Role::Viewer);
+        measured.map(|bps| bps * self.config.uplink_share)
     }
 
     pub(super) fn free_slots(&self) -> u16 {

@@ -1,11 +1,12 @@
 //! Whom we serve, in what order, and how fast: serial uploads under a limit.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, RequestId};
 use crate::time::Time;
 use crate::wire::{ChunkHeader, ChunkStatus, Feedback};
+
+use super::uplink::Uplink;
 
 /// Requests held, answers waiting, children taken on. All bounded, see the constants.
 #[derive(Clone, Debug)]
@@ -14,9 +15,7 @@ pub(crate) struct Uploads {
     queue: Vec<Ready>,
     children: Vec<Child>,
     busy_until: Time,
-    samples: VecDeque<f64>,
-    /// See [`Self::measured_bps`]; kept, because it is asked for with every input.
-    measured_bps: Option<f64>,
+    uplink: Uplink,
 }
 
 /// A pull-ahead request that waits for its chunk.
@@ -54,6 +53,8 @@ pub(crate) struct Child {
     pub(crate) uplink_bps: u64,
     pub(crate) since: Time,
     last: Time,
+    /// When the newest chunk was sent to it.
+    sent: Option<Time>,
 }
 
 /// What became of a request to be a child.
@@ -79,11 +80,6 @@ const CHILD_EXPIRY: Duration = Duration::from_secs(12);
 const TENURE_MIN: Duration = Duration::from_secs(8);
 /// How much stronger the newcomer must be (research notes §3.4).
 const REPLACE_FACTOR: u64 = 2;
-/// Rate samples kept, and needed before they are believed.
-const SAMPLES_MAX: usize = 32;
-const SAMPLES_MIN: usize = 8;
-/// Only bursts of at least this many bytes tell a rate: one TCP/QUIC initial window.
-const SAMPLE_BYTES_MIN: u32 = 14_000;
 
 impl Uploads {
     pub(crate) fn new() -> Self {
@@ -92,8 +88,7 @@ impl Uploads {
             queue: Vec::new(),
             children: Vec::new(),
             busy_until: Time::ZERO,
-            samples: VecDeque::new(),
-            measured_bps: None,
+            uplink: Uplink::new(),
         }
     }
 
@@ -101,8 +96,7 @@ impl Uploads {
     pub(crate) fn admit(&mut self, child: Child, limit: Limit, seed: bool) -> Admission {
         let now = child.last;
         self.children.retain(|c| now.since(c.last) < CHILD_EXPIRY);
-        let same =
-            |c: &&mut Child| c.peer == child.peer && c.rendition == child.rendition && c.substream == child.substream;
+        let same = |c: &&mut Child| c.is(child.peer, child.rendition, child.substream);
         if let Some(known) = self.children.iter_mut().find(same) {
             known.last = now;
             known.uplink_bps = child.uplink_bps;
@@ -123,9 +117,7 @@ impl Uploads {
         let Some(weakest) = weakest else { return Admission::Refused };
         let stronger = child.uplink_bps >= weakest.uplink_bps.max(1).saturating_mul(REPLACE_FACTOR);
         if seed || (stronger && now.since(weakest.since) >= TENURE_MIN) {
-            self.children.retain(|c| {
-                c.peer != weakest.peer || c.rendition != weakest.rendition || c.substream != weakest.substream
-            });
+            self.children.retain(|c| !c.is(weakest.peer, weakest.rendition, weakest.substream));
             self.children.push(child);
             return Admission::Replaces(weakest);
         }
@@ -213,6 +205,9 @@ impl Uploads {
             (std::cmp::Reverse(ready.uplink_bps), ready.number, ready.id)
         })?;
         let ready = self.queue.swap_remove(best);
+        if let Some(child) = self.children.iter_mut().find(|c| c.is(ready.to, ready.rendition, ready.substream)) {
+            child.sent = Some(now);
+        }
         let takes = Duration::from_secs_f64(f64::from(ready.len) * 8.0 / rate_bps.max(1000.0));
         self.busy_until = now + takes;
         Some(ready)
@@ -223,28 +218,20 @@ impl Uploads {
         self.parked.retain(|p| p.from != peer);
         self.queue.retain(|r| r.to != peer);
         self.children.retain(|c| c.peer != peer);
+        self.uplink.forget(peer);
     }
 
-    /// A child's report of how our last chunk arrived.
-    pub(crate) fn sample(&mut self, feedback: &Feedback) {
-        if feedback.bytes < SAMPLE_BYTES_MIN {
-            return;
-        }
-        let bps = f64::from(feedback.bytes) * 8e6 / f64::from(feedback.spread_us.max(50));
-        self.samples.push_back(bps);
-        if self.samples.len() > SAMPLES_MAX {
-            self.samples.pop_front();
-        }
-        if self.samples.len() >= SAMPLES_MIN {
-            let mut sorted: Vec<f64> = self.samples.iter().copied().collect();
-            sorted.sort_by(f64::total_cmp);
-            self.measured_bps = Some(sorted[sorted.len() / 5]);
+    /// A child's report of how our last chunk of a substream arrived. `busy`: more would find takers.
+    pub(crate) fn report(&mut self, now: Time, child: &Child, feedback: &Feedback, busy: bool) {
+        let known = self.children.iter_mut().find(|c| c.is(child.peer, child.rendition, child.substream));
+        if let Some(known) = known {
+            self.uplink.report(now, child.peer, known.sent.take(), feedback, busy);
         }
     }
 
-    /// A low quantile (p20, research notes §3.3) of the rate at which our bursts arrive; `None` until there are enough.
+    /// What the uplink carries, bits per second; `None` until there are reports enough.
     pub(crate) fn measured_bps(&self) -> Option<f64> {
-        self.measured_bps
+        self.uplink.bps()
     }
 
     pub(crate) fn deadline(&self, timeout: Duration) -> Time {
@@ -278,7 +265,11 @@ impl Parked {
 
 impl Child {
     pub(crate) fn new(peer: PeerId, rendition: RenditionId, substream: u8, uplink_bps: u64, now: Time) -> Self {
-        Self { peer, rendition, substream, uplink_bps, since: now, last: now }
+        Self { peer, rendition, substream, uplink_bps, since: now, last: now, sent: None }
+    }
+
+    fn is(&self, peer: PeerId, rendition: RenditionId, substream: u8) -> bool {
+        self.peer == peer && self.rendition == rendition && self.substream == substream
     }
 }
 

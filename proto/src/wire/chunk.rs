@@ -39,6 +39,8 @@ message! {
         1 => bytes: u32,
         /// Microseconds between its first and its last byte.
         2 => spread_us: u32,
+        /// When the first byte came, by the receiver's own clock, in microseconds modulo 2³²: only differences mean something.
+        3 => first_us: Option<u32>,
     }
 }
 

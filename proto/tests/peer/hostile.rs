@@ -106,7 +106,7 @@ impl Ledger {
                 self.last += 1;
                 let (asked, kind) = (RequestId(self.last), if next { Kind::Next } else { Kind::Get });
                 self.owed.insert(asked, id(from));
-                let feedback = bytes.map(|bytes| Feedback { bytes, spread_us: 10_000 });
+                let feedback = bytes.map(|bytes| Feedback { bytes, spread_us: 10_000, first_us: Some(bytes) });
                 let request = starling_proto::wire::ChunkRequest { feedback, ..request(kind, Epoch(epoch), number) };
                 Input::Requested { from: id(from), id: asked, request }
             }

@@ -1,0 +1,214 @@
+//! How fast our own uplink is: learnt from what children report of the chunks we sent.
+//!
+//! Two things are told apart. *Rate*: a chunk's packets leave back to back, so the time from its first to its last byte is the
+//! bottleneck's. *Waiting*: a first byte that took longer than the quickest of late waited in a queue; then we send more than the
+//! link carries, or the household does, and yield (delay-based as LEDBAT, RFC 6817, but on what we offer, not on a window).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::id::PeerId;
+use crate::time::{Time, micros};
+use crate::wire::Feedback;
+
+/// What is known of the uplink. Bounded, see the constants.
+#[derive(Clone, Debug)]
+pub(crate) struct Uplink {
+    /// When a report came, and the rate it tells, bits per second.
+    rates: VecDeque<(Time, f64)>,
+    /// When a report came, and how long the chunk's first byte waited, seconds.
+    waits: VecDeque<(Time, f64)>,
+    trips: Vec<(PeerId, Trip)>,
+    /// Median of `rates`; kept, because it is asked for with every input.
+    rate_bps: Option<f64>,
+    /// Share of the rate that keeps queues short.
+    restraint: f64,
+    adjusted: Time,
+}
+
+/// The shortest trips to a child lately, µs between two unrelated clocks.
+#[derive(Clone, Copy, Debug)]
+struct Trip {
+    shortest: i64,
+    /// Of the time before `since`, so that a base that rose is believed in the end.
+    shortest_before: i64,
+    since: Time,
+}
+
+/// Reports kept: several seconds of a dozen children.
+const SAMPLES_MAX: usize = 64;
+/// Reports needed before the rate is believed: a second of one who takes half the substreams in parts of 0.2 s.
+const SAMPLES_MIN: usize = 4;
+/// Reports older than this are forgotten unless too few are left: links change (a guess, several churns of the audience's).
+const SAMPLE_AGE_MAX: Duration = Duration::from_secs(30);
+/// Only bursts of at least this many bytes tell a rate (a guess: a handful of packets).
+const SAMPLE_BYTES_MIN: u32 = 6_000;
+/// What comes with the first packet is there when the clock starts: QUIC's usual datagram.
+const FIRST_PACKET: u32 = 1_200;
+/// A receiver that reads several packets at once sees no shorter burst than this.
+const SPREAD_MIN_US: u32 = 50;
+/// Children whose trips are remembered.
+const TRIPS_MAX: usize = 64;
+/// How long a shortest trip is believed before a newer one may replace it; twice that at most (RFC 6817 §4.2: minutes).
+const BASE_AGE: Duration = Duration::from_secs(60);
+/// How often the restraint changes: some round trips, so that a change is seen before the next.
+const ADJUST_EVERY: Duration = Duration::from_millis(700);
+/// Waits the restraint is drawn from.
+const WAIT_AGE_MAX: Duration = Duration::from_secs(2);
+const WAITS_MIN: usize = 4;
+/// Median waits above this mean that the link carries more than it can (RFC 6817 §2.5: target at most 100 ms).
+const WAIT_LONG: f64 = 0.1;
+/// Median waits below this leave room: jitter of a home link is below it (a guess).
+const WAIT_SHORT: f64 = 0.04;
+/// Steps of the restraint and its bounds. Above one: a rate seen through a small congestion window is too low.
+const YIELD: f64 = 0.8;
+const RECOVER: f64 = 1.06;
+const RESTRAINT: (f64, f64) = (0.2, 1.5);
+
+impl Uplink {
+    pub(crate) fn new() -> Self {
+        Self {
+            rates: VecDeque::new(),
+            waits: VecDeque::new(),
+            trips: Vec::new(),
+            rate_bps: None,
+            restraint: 1.0,
+            adjusted: Time::ZERO,
+        }
+    }
+
+    /// What the link carries, bits per second, less what it must yield; `None` until enough reports came.
+    pub(crate) fn bps(&self) -> Option<f64> {
+        self.rate_bps.map(|bps| bps * self.restraint)
+    }
+
+    /// A report of the chunk that was sent at `sent`. `busy`: we offer all we have, so more would be used.
+    pub(crate) fn report(&mut self, now: Time, from: PeerId, sent: Option<Time>, feedback: &Feedback, busy: bool) {
+        if feedback.bytes >= SAMPLE_BYTES_MIN {
+            let bytes = f64::from(feedback.bytes - FIRST_PACKET);
+            push(&mut self.rates, now, bytes * 8e6 / f64::from(feedback.spread_us.max(SPREAD_MIN_US)));
+            while self.rates.len() > SAMPLES_MIN && now.since(self.rates[0].0) > SAMPLE_AGE_MAX {
+                self.rates.pop_front();
+            }
+            self.rate_bps = (self.rates.len() >= SAMPLES_MIN).then(|| median(&self.rates));
+        }
+        if let (Some(sent), Some(came)) = (sent, feedback.first_us) {
+            let wait = self.trip(now, from, came.wrapping_sub(micros(sent.since(Time::ZERO)) as u32).cast_signed());
+            push(&mut self.waits, now, wait);
+            self.adjust(now, busy);
+        }
+    }
+
+    /// How much longer than the shortest this trip took, seconds.
+    fn trip(&mut self, now: Time, peer: PeerId, us: i32) -> f64 {
+        let us = i64::from(us);
+        let fresh = Trip { shortest: us, shortest_before: us, since: now };
+        let at = self.trips.iter().position(|(p, _)| *p == peer).unwrap_or_else(|| {
+            if self.trips.len() >= TRIPS_MAX {
+                self.trips.remove(0);
+            }
+            self.trips.push((peer, fresh));
+            self.trips.len() - 1
+        });
+        let trip = &mut self.trips[at].1;
+        if now.since(trip.since) > BASE_AGE {
+            *trip = Trip { shortest_before: trip.shortest, ..fresh };
+        }
+        trip.shortest = trip.shortest.min(us);
+        (us - trip.shortest.min(trip.shortest_before)) as f64 / 1e6
+    }
+
+    fn adjust(&mut self, now: Time, busy: bool) {
+        self.waits.retain(|(at, _)| now.since(*at) <= WAIT_AGE_MAX);
+        if self.waits.len() < WAITS_MIN || now.since(self.adjusted) < ADJUST_EVERY {
+            return;
+        }
+        self.adjusted = now;
+        let wait = median(&self.waits);
+        let factor = match () {
+            () if wait > WAIT_LONG => YIELD,
+            () if wait < WAIT_SHORT && (busy || self.restraint < 1.0) => RECOVER,
+            () => 1.0,
+        };
+        self.restraint = (self.restraint * factor).clamp(RESTRAINT.0, RESTRAINT.1);
+        if factor < 1.0 {
+            tracing::debug!(wait, restraint = self.restraint, "uplink congested, offering less");
+        }
+    }
+
+    pub(crate) fn forget(&mut self, peer: PeerId) {
+        self.trips.retain(|(p, _)| *p != peer);
+    }
+}
+
+fn push(samples: &mut VecDeque<(Time, f64)>, now: Time, sample: f64) {
+    samples.push_back((now, sample));
+    if samples.len() > SAMPLES_MAX {
+        samples.pop_front();
+    }
+}
+
+fn median(samples: &VecDeque<(Time, f64)>) -> f64 {
+    let mut sorted: Vec<f64> = samples.iter().map(|(_, sample)| *sample).collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHILD: PeerId = PeerId([1; 32]);
+
+    /// A link that carries `bps` and is offered chunks of 25 KB at `offered` bits per second, for `seconds`.
+    fn offered(uplink: &mut Uplink, from: f64, seconds: f64, offered: f64, bps: f64) -> f64 {
+        let (mut at, mut free) = (from, from);
+        while at < from + seconds {
+            let begins = free.max(at);
+            free = begins + 25_000.0 * 8.0 / bps;
+            let first_us = Some(((begins + 3000.02) * 1e6) as u64 as u32); // another clock, 20 ms away
+            let spread_us = (23_800.0 * 8e6 / bps) as u32;
+            let (sent, told) = (Duration::from_secs_f64(at), Duration::from_secs_f64(free));
+            let feedback = Feedback { bytes: 25_000, spread_us, first_us };
+            uplink.report(Time::ZERO + told, CHILD, Some(Time::ZERO + sent), &feedback, true);
+            at += 25_000.0 * 8.0 / offered;
+        }
+        free
+    }
+
+    #[test]
+    fn the_rate_is_that_of_bursts_and_old_ones_are_forgotten() {
+        let mut uplink = Uplink::new();
+        assert_eq!(uplink.bps(), None);
+        let end = offered(&mut uplink, 0.0, 20.0, 2e6, 4e6);
+        let bps = uplink.rate_bps.unwrap();
+        assert!((3.9e6..4.1e6).contains(&bps), "{bps}");
+        offered(&mut uplink, end, 40.0, 0.9e6, 1e6);
+        let bps = uplink.rate_bps.unwrap();
+        assert!((0.95e6..1.05e6).contains(&bps), "{bps}");
+    }
+
+    #[test]
+    fn queues_make_it_yield_and_short_ones_let_it_recover() {
+        let mut uplink = Uplink::new();
+        let end = offered(&mut uplink, 0.0, 10.0, 1.4e6, 1e6);
+        let yielded = uplink.bps().unwrap();
+        assert!(yielded < 0.5e6, "a queue that grows for ten seconds: {yielded}");
+        offered(&mut uplink, end + 5.0, 30.0, 0.5e6, 1e6);
+        let recovered = uplink.bps().unwrap();
+        assert!(recovered > 0.9e6, "no queue for thirty: {recovered}");
+    }
+
+    #[test]
+    fn nonsense_is_survived() {
+        let mut uplink = Uplink::new();
+        for i in 0..500_u32 {
+            let feedback =
+                Feedback { bytes: u32::MAX - i, spread_us: i % 3, first_us: Some(i.wrapping_mul(0x9e37_79b9)) };
+            let now = Time::ZERO + Duration::from_millis(u64::from(i) * 10);
+            uplink.report(now, PeerId([i as u8; 32]), Some(now), &feedback, i % 2 == 0);
+            assert!(uplink.bps().is_none_or(|bps| bps.is_finite() && bps > 0.0));
+        }
+        assert!(uplink.rates.len() <= SAMPLES_MAX && uplink.trips.len() <= TRIPS_MAX);
+    }
+}
