@@ -52,7 +52,7 @@ impl Peer {
         if !self.tracks[t].window.has(number) {
             return Some(ChunkHeader::without_chunk(ChunkStatus::Unknown));
         }
-        if !self.uploads.takes_repair(now.mono, self.uplink_bps()) {
+        if !self.uploads.takes_repair(now.mono, self.pace_bps()) {
             return Some(refusal(Vec::new()));
         }
         self.enqueue(t, from, id, number);
@@ -133,8 +133,13 @@ impl Peer {
         ((self.uplink_bps() / per_child) as usize).min(SLOTS_MAX)
     }
 
-    /// Upload we offer, bits per second.
+    /// Upload we offer, bits per second: less than we send at, or every chunk would wait for the one before it.
     pub(super) fn uplink_bps(&self) -> f64 {
+        self.pace_bps() * self.config.uplink_share
+    }
+
+    /// What we send at, bits per second: the person's limit or what the link carries, whichever is less.
+    pub(super) fn pace_bps(&self) -> f64 {
         if !self.config.upload {
             return 0.0;
         }
@@ -143,10 +148,9 @@ impl Peer {
         self.config.upload_limit_bps.map_or(own, |limit| (limit as f64).min(measured.unwrap_or(limit as f64)))
     }
 
-    /// What measurements let us offer. A broadcaster's few copies need no pace, and tell little of its link.
+    /// What the link carries. A broadcaster's few copies need no pace, and tell little of its link.
     pub(super) fn measured_bps(&self) -> Option<f64> {
-        let measured = self.uploads.measured_bps().filter(|_| self.config.role == Role::Viewer);
-        measured.map(|bps| bps * self.config.uplink_share)
+        self.uploads.measured_bps().filter(|_| self.config.role == Role::Viewer)
     }
 
     pub(super) fn free_slots(&self) -> u16 {
@@ -188,7 +192,7 @@ impl Peer {
         for parked in self.uploads.overdue(now.mono, self.config.park_timeout) {
             answer(&parked, ChunkHeader::without_chunk(ChunkStatus::Empty), out);
         }
-        let rate = self.uplink_bps();
+        let rate = self.pace_bps();
         while let Some(ready) = self.uploads.next_send(now.mono, rate) {
             let mut header = ChunkHeader::without_chunk(ChunkStatus::Chunk);
             header.number = Some(ready.number);

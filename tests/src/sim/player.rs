@@ -1,4 +1,5 @@
-//! A player: begins three segments behind the newest, fetches in order, plays, stalls when dry.
+//! A player: begins three segments behind the newest (in low latency: so many seconds), fetches in order, plays, stalls when
+//! dry.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,6 +9,8 @@ use starling_proto::{ChunkNumber, SegmentNumber, Time};
 
 /// Segments held back from the live edge (RFC 8216bis §6.3.3: three target durations).
 const HOLD_BACK: usize = 3;
+/// In low latency: seconds held back from the newest part, as the node's gateway asks (`PART_HOLD_BACK`).
+const PART_HOLD_BACK: f64 = 1.5;
 /// Segments remembered; more than any window.
 const REMEMBERED: usize = 40;
 
@@ -24,6 +27,8 @@ pub struct Player {
     fetching: Option<SegmentNumber>,
     /// The segment to be played next, and when its turn comes; `None` before the first picture.
     next: Option<(SegmentNumber, Time)>,
+    /// In low latency, where play is: the next chunk, each a part.
+    next_part: Option<(ChunkNumber, Time)>,
     /// Since when it stalls.
     dry_since: Option<Time>,
     /// From joining to first picture.
@@ -47,6 +52,13 @@ impl Player {
     /// The playlist lists a segment. Returns whether it was unknown.
     pub fn listed(&mut self, announcement: &Arc<Announcement>) -> bool {
         let at = self.segments.partition_point(|(a, _)| a.segment < announcement.segment);
+        if let Some((known, missing)) = self.segments.get_mut(at).filter(|(a, _)| announcement.continues(a)) {
+            for index in known.lengths.len()..announcement.lengths.len() {
+                *missing |= 1 << index;
+            }
+            *known = announcement.clone();
+            return true;
+        }
         let known = self.segments.get(at).is_some_and(|(a, _)| a.segment == announcement.segment);
         let forgotten = at == 0 && self.segments.len() >= REMEMBERED;
         if known || forgotten {
@@ -86,15 +98,78 @@ impl Player {
             .find_map(|(at, (a, _))| Some((at, a.index_of(number)?)))
     }
 
+    /// How many chunks of a segment are announced, as far as it knows.
+    pub fn announced(&self, number: SegmentNumber) -> usize {
+        self.find(number).map_or(0, |(a, _)| a.lengths.len())
+    }
+
     /// Whether the picture moves, or did.
     pub fn playing(&self) -> bool {
-        self.next.is_some()
+        self.next.is_some() || self.next_part.is_some()
     }
 
     /// Moves on: picks segments to fetch, starts, resumes, stalls.
     pub fn advance(&mut self, now: Time, wishes: &mut Vec<Wish>) {
+        if self.segments.back().is_some_and(|(a, _)| !a.parts.is_empty()) {
+            return self.advance_by_parts(now, wishes);
+        }
         self.fetch(wishes);
         self.play(now, wishes);
+    }
+
+    /// The first segment wanted is the one the hold-back lies in; play begins there once all of it up to there is here.
+    fn advance_by_parts(&mut self, now: Time, wishes: &mut Vec<Wish>) {
+        let Some((newest, _)) = self.segments.back() else { return };
+        if self.fetching != Some(newest.segment) {
+            let edge = newest.start.0 + newest.duration_us as i64 - (PART_HOLD_BACK * 1e6) as i64;
+            let holds = |a: &Announcement| a.start.0 <= edge;
+            let first = self.segments.iter().rev().find(|(a, _)| holds(a)).map(|(a, _)| a.segment);
+            let Some(first) = self.first.or(first) else { return };
+            let after = self.fetching.map_or(first.0, |last| last.0 + 1);
+            wishes.extend((after..=newest.segment.0).map(|n| Wish::Segment(SegmentNumber(n), n == first.0)));
+            (self.first, self.fetching) = (Some(first), Some(newest.segment));
+        }
+        self.play_parts(now, wishes);
+    }
+
+    fn play_parts(&mut self, now: Time, wishes: &mut Vec<Wish>) {
+        let Some((number, turn)) = self.next_part else {
+            let Some((first, missing)) = self.first.and_then(|first| self.find(first)) else { return };
+            // What it holds without a gap from where decoding begins.
+            let held = (missing.trailing_zeros() as usize).min(first.lengths.len());
+            let back = self.segments.back().map_or(0, |(a, _)| a.start.0 + a.duration_us as i64) - first.start.0;
+            let part = i64::from(first.parts[0].duration_us).max(1);
+            let begin = ((back - (PART_HOLD_BACK * 1e6) as i64) / part).clamp(0, first.lengths.len() as i64 - 1);
+            let begins = ChunkNumber(first.first_chunk.0 + begin as u64);
+            if held > begin as usize {
+                self.startup = Some(now.since(self.joined).as_secs_f64());
+                self.show_part(begins, now, wishes);
+            }
+            return;
+        };
+        if turn > now {
+            return;
+        }
+        if self.holds(number) {
+            if let Some(since) = self.dry_since.take() {
+                self.stalls.1 += now.since(since).as_secs_f64();
+            }
+            self.show_part(number, now, wishes);
+        } else if self.dry_since.is_none() {
+            self.dry_since = Some(now);
+            self.stalls.0 += 1;
+        }
+    }
+
+    fn show_part(&mut self, number: ChunkNumber, now: Time, wishes: &mut Vec<Wish>) {
+        let Some((at, index)) = self.place(number) else { return };
+        let announcement = &self.segments[at].0;
+        let part = u64::from(announcement.parts[index].duration_us);
+        let captured = Time(announcement.start.0.max(0) as u64 + part * index as u64);
+        wishes.push(Wish::Shows(now.since(captured).as_secs_f64()));
+        let turn = Time(now.0 + part);
+        self.next_part = Some((ChunkNumber(number.0 + 1), turn));
+        wishes.push(Wish::Wake(turn));
     }
 
     /// The viewer leaves.
@@ -162,7 +237,7 @@ impl Player {
     }
 
     fn complete(&self, number: SegmentNumber) -> bool {
-        self.find(number).is_some_and(|(_, missing)| *missing == 0)
+        self.find(number).is_some_and(|(a, missing)| *missing == 0 && !a.growing)
     }
 
     /// Seconds stalled so far, a running stall included.

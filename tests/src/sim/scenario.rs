@@ -25,6 +25,8 @@ pub struct Scenario {
     pub bitrate_bps: f64,
     /// Segment duration, seconds; at most 12.
     pub segment_seconds: f64,
+    /// In low latency: every chunk is a part, announced as it is made; players hold back 1.5 s instead of three segments.
+    pub low_latency: bool,
     /// Regions viewers are spread over.
     pub regions: usize,
     /// How many of the regions lie on each continent; between continents it is an ocean.
@@ -118,6 +120,7 @@ impl Default for Scenario {
             warmup_seconds: 40.0,
             bitrate_bps: 1_100_000.0,
             segment_seconds: 2.0,
+            low_latency: false,
             regions: 3,
             regions_per_continent: 3,
             delay_scale: 1.0,

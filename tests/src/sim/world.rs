@@ -13,7 +13,7 @@ use bytes::Bytes;
 use starling_proto::directory::{self, Directory};
 use starling_proto::wire::{
     Announcement, Catalogue, ChunkHeader, ChunkRequest, ChunkStatus, ControlRequest, HASH_LEN, Hello, Message,
-    NeighbourInfo, Rendition, Role, Roster,
+    NeighbourInfo, Part, Rendition, Role, Roster,
 };
 use starling_proto::{
     ChunkNumber, Config, Epoch, Input, Now, Outcome, Output, Peer, PeerId, RenditionId, RequestId, Rng, SegmentNumber,
@@ -43,8 +43,8 @@ pub struct World {
     /// The continents can't reach one another.
     parted: bool,
     catalogue: Arc<Catalogue>,
-    /// All segments so far, by number.
-    segments: Vec<Arc<Announcement>>,
+    /// What was said of each segment so far, by number; more than once while it grew.
+    said: Vec<Vec<Arc<Announcement>>>,
     chunks_per_segment: u64,
     meter: Meter,
     /// Emptied and filled again, so that nothing is allocated for each event.
@@ -98,7 +98,7 @@ enum Event {
     Greeted { by: u32, trip: Duration, hello: Box<Hello> },
     Control { from: u32, request: Box<ControlRequest> },
     Requested { from: u32, id: u32, request: Box<ChunkRequest> },
-    Chunk { from: u32, id: u32, len: u32, header: Box<ChunkHeader> },
+    Chunk { from: u32, id: u32, len: u32, said: u8, header: Box<ChunkHeader> },
     Without { id: u32, header: Box<ChunkHeader> },
     OriginDone { id: RequestId, first: ChunkNumber, end: ChunkNumber, took: Duration },
     WindowArrives,
@@ -137,7 +137,7 @@ impl World {
             hints_alive: true,
             parted: false,
             catalogue: Arc::new(catalogue(&scenario)),
-            segments: Vec::new(),
+            said: Vec::new(),
             chunks_per_segment: chunks,
             meter: Meter::default(),
             out: Vec::new(),
@@ -202,7 +202,7 @@ impl World {
             }
             Event::Control { from, request } => self.control(who, from, *request),
             Event::Requested { from, id, request } => self.requested(who, from, id, *request),
-            Event::Chunk { from, id, len, header } => self.chunk_arrives(who, from, id, len, *header),
+            Event::Chunk { from, id, len, said, header } => self.chunk_arrives(who, from, id, (len, said), *header),
             Event::Without { id, header } => {
                 let outcome = Outcome::Without(*header);
                 self.feed(who, Input::Responded { id: RequestId(id.into()), outcome });
@@ -210,7 +210,7 @@ impl World {
             Event::OriginDone { id, first, end, took } => self.origin_done(who, id, first, end, took),
             Event::WindowArrives => self.window_arrives(who),
             Event::Hear { segment } => {
-                self.hear(who, segment as usize);
+                self.hear(who, segment as usize, usize::MAX);
                 self.play(who);
             }
             Event::Input(input) => self.feed(who, *input),
@@ -251,6 +251,10 @@ impl World {
             let at = node.deadline;
             self.push(at, who, Event::Tick);
         }
+    }
+
+    fn newest(&self) -> Option<&Arc<Announcement>> {
+        self.said.last()?.last()
     }
 
     fn clock(&self) -> Now {
@@ -331,7 +335,7 @@ fn catalogue(scenario: &Scenario) -> Catalogue {
         hls_version: 6,
         tags: Vec::new(),
         extension: "m4s".into(),
-        part_target_us: None,
+        part_target_us: scenario.low_latency.then_some((CHUNK_SECONDS * 1e6) as u32),
     };
     Catalogue {
         name: "simulated".into(),

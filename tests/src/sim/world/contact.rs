@@ -116,7 +116,7 @@ impl World {
         if !holds || self.blocked(who, from) {
             return; // the machine asks again
         }
-        let bytes = self.segments.last().map_or(0, |a| a.encode().len()) * WINDOW_SEGMENTS.min(self.segments.len());
+        let bytes = self.newest().map_or(0, |a| a.encode().len()) * WINDOW_SEGMENTS.min(self.said.len());
         self.meter.control(CATALOGUE_BYTES + bytes + MESSAGE_OVERHEAD);
         let at = self.now + self.delay(who, from) * 2;
         self.push(at, who, Event::WindowArrives);
@@ -126,8 +126,8 @@ impl World {
         let catalogue = self.catalogue.clone();
         self.feed(who, Input::CatalogueHeld { catalogue });
         self.feed(who, Input::Followed { rendition: RENDITION });
-        for segment in self.segments.len().saturating_sub(WINDOW_SEGMENTS)..self.segments.len() {
-            self.hear(who, segment);
+        for segment in self.said.len().saturating_sub(WINDOW_SEGMENTS)..self.said.len() {
+            self.hear(who, segment, usize::MAX);
         }
         self.play(who);
     }

@@ -15,33 +15,49 @@ const ENVELOPE: usize = 80 + 40;
 
 impl World {
     pub(super) fn produce(&mut self) {
-        let number = self.segments.len() as u64;
-        let seconds = self.scenario.segment_seconds;
-        self.push(self.now + Duration::from_secs_f64(seconds), SOURCE, Event::Produce);
-        let chunks = self.chunks_per_segment;
-        let len = (self.scenario.bitrate_bps * seconds / 8.0 / chunks as f64) as u32;
-        let start = self.clock().wall - Duration::from_secs_f64(seconds);
-        let announcement = Arc::new(Announcement {
-            parts: Vec::new(),
-            growing: false,
+        let all = self.chunks_per_segment as usize;
+        let chunk = Duration::from_secs_f64(self.scenario.segment_seconds / all as f64);
+        let said = self.said.last().and_then(|said| said.last()).map_or(all, |newest| newest.lengths.len());
+        let (chunks, takes) =
+            if self.scenario.low_latency { (said % all + 1, chunk) } else { (all, chunk * all as u32) };
+        self.push(self.now + takes, SOURCE, Event::Produce);
+        if said == all {
+            self.said.push(Vec::new());
+        }
+        let announcement = Arc::new(self.announcement(self.said.len() - 1, chunks, chunk));
+        self.said.last_mut().into_iter().for_each(|said| said.push(announcement.clone()));
+        if !announcement.growing {
+            self.gossip(&announcement);
+        }
+        self.feed(SOURCE, Input::Produced { announcement });
+    }
+
+    /// The first so many chunks of a segment, the last of which was just made.
+    fn announcement(&self, number: usize, chunks: usize, chunk: Duration) -> Announcement {
+        let all = self.chunks_per_segment;
+        let len = (self.scenario.bitrate_bps * chunk.as_secs_f64() / 8.0) as u32;
+        let duration = chunk * chunks as u32;
+        let start = self.clock().wall - duration;
+        let duration_us = chunk.as_micros() as u32;
+        let part = |index| Part { chunks: 1, duration_us, independent: index == 0, source: None };
+        Announcement {
+            parts: (0..chunks).filter(|_| self.scenario.low_latency).map(part).collect(),
+            growing: chunks < all as usize,
             epoch: EPOCH,
             rendition: RENDITION,
-            segment: SegmentNumber(number),
-            first_chunk: ChunkNumber(number * chunks),
-            lengths: vec![len.min(128 * 1024); chunks as usize],
-            hashes: Bytes::from(vec![0; HASH_LEN * chunks as usize]),
+            segment: SegmentNumber(number as u64),
+            first_chunk: ChunkNumber(number as u64 * all),
+            lengths: vec![len.min(128 * 1024); chunks],
+            hashes: Bytes::from(vec![0; HASH_LEN * chunks]),
             start: WallTime(start.0.max(0)),
-            duration_us: (seconds * 1e6) as u64,
+            duration_us: duration.as_micros() as u64,
             discontinuity: false,
             init: None,
             tags: Vec::new(),
             uri: format!("{number}.m4s"),
             offset: 0,
             announced: self.clock().wall,
-        });
-        self.segments.push(announcement.clone());
-        self.gossip(&announcement);
-        self.feed(SOURCE, Input::Produced { announcement });
+        }
     }
 
     /// Everybody connected and following hears of it after some hops: few after few, most after nearly the most there are.
@@ -70,8 +86,10 @@ impl World {
         }
     }
 
-    pub(super) fn hear(&mut self, who: u32, segment: usize) {
-        let Some(announcement) = self.segments.get(segment).cloned() else { return };
+    /// A viewer is told of a segment what was said when it had so many chunks.
+    pub(super) fn hear(&mut self, who: u32, segment: usize, chunks: usize) {
+        let said = self.said.get(segment).and_then(|said| said.iter().rfind(|a| a.lengths.len() <= chunks));
+        let Some(announcement) = said.cloned() else { return };
         let node = self.node_mut(who);
         if !node.player.listed(&announcement) {
             return;

@@ -53,7 +53,7 @@ impl World {
         };
         config.region = region_name(&self.paths, region);
         config.upload = draw.is_none_or(|draw| draw.uploads);
-        config.upload_limit_bps = draw.map(|draw| (draw.up_bps * super::super::population::UPLINK_SHARE) as u64);
+        config.upload_limit_bps = draw.map(|draw| draw.up_bps as u64);
         let up_bps = draw.map_or(SOURCE_BPS, |draw| draw.up_bps);
         let nat = draw.map_or(super::super::network::NatClass::Open, |draw| draw.nat);
         let peer = Peer::new(id, config, self.rng.next_u64());

@@ -55,10 +55,22 @@ impl World {
             self.meter.delays.1 += 1;
             self.node_mut(who).sent_bytes += u64::from(len);
         }
-        self.push(at, asker, Event::Chunk { from: who, id, len, header });
+        let said = self.told_with(who, number);
+        self.push(at, asker, Event::Chunk { from: who, id, len, said, header });
     }
 
-    pub(super) fn chunk_arrives(&mut self, who: u32, from: u32, id: u32, len: u32, header: ChunkHeader) {
+    /// How many chunks of its segment the statement is of that goes with a chunk: with the first of a segment all there are,
+    /// and in low latency with each as many as the sender knows of.
+    fn told_with(&self, sender: u32, number: ChunkNumber) -> u8 {
+        let (segment, index) = (number.0 / self.chunks_per_segment, number.0 % self.chunks_per_segment);
+        let known = match sender {
+            SOURCE => self.segment_of(number).map_or(0, |a| a.lengths.len()),
+            _ => self.node(sender).player.announced(SegmentNumber(segment)),
+        };
+        if index == 0 || self.scenario.low_latency { known as u8 } else { 0 }
+    }
+
+    pub(super) fn chunk_arrives(&mut self, who: u32, from: u32, id: u32, (len, said): (u32, u8), header: ChunkHeader) {
         let Some(number) = header.number else { return };
         if !self.node(who).connections.contains(&from) {
             return; // went down with the connection
@@ -67,9 +79,8 @@ impl World {
         let slowest = sender.link.up_bps.min(self.node(who).link.down_bps);
         let spread = transmission(len as usize, slowest);
         let genuine = !sender.pollutes;
-        // The first chunk of a segment carries the segment's statement.
-        if number.0.is_multiple_of(self.chunks_per_segment) {
-            self.hear(who, (number.0 / self.chunks_per_segment) as usize);
+        if said > 0 {
+            self.hear(who, (number.0 / self.chunks_per_segment) as usize, said.into());
         }
         let id = RequestId(id.into());
         self.feed(who, Input::Responded { id, outcome: Outcome::Chunk { header, len, spread } });
@@ -128,7 +139,8 @@ impl World {
     pub(super) fn got(&mut self, who: u32, number: ChunkNumber, from: Option<u32>, genuine: bool) {
         let now = self.now;
         let Some(segment) = self.segment_of(number) else { return };
-        let (len, announced) = (u64::from(segment.length_of(number).unwrap_or(0)), segment.announced);
+        let len = u64::from(segment.length_of(number).unwrap_or(0));
+        let announced = self.announced(number);
         let fresh = genuine && self.nodes[who as usize].player.arrived(number);
         if self.meter.warm {
             let count = match (genuine, fresh) {
@@ -149,6 +161,12 @@ impl World {
     }
 
     fn segment_of(&self, number: ChunkNumber) -> Option<&Arc<Announcement>> {
-        self.segments.get((number.0 / self.chunks_per_segment) as usize)
+        self.said.get((number.0 / self.chunks_per_segment) as usize)?.last()
+    }
+
+    /// When a chunk was first stated.
+    fn announced(&self, number: ChunkNumber) -> WallTime {
+        let said = self.said.get((number.0 / self.chunks_per_segment) as usize).map_or(&[][..], Vec::as_slice);
+        said.iter().find(|a| a.index_of(number).is_some()).map_or(WallTime(0), |a| a.announced)
     }
 }
