@@ -245,6 +245,7 @@ fn the_wire_is_as_it_was() {
             rendition: RenditionId(0),
             head: Some(ChunkNumber(24)),
             depths: Bytes::from_static(&[1, TrackStatus::NO_PATH]),
+            lags: Bytes::from_static(&[40, 255]),
         }],
         free_slots: 5,
         uplink_bps: 9_000_000,

@@ -87,7 +87,7 @@ impl Peer {
             tracks: Vec::new(),
             neighbours: Neighbours::default(),
             requests: Requests::default(),
-            uploads: Uploads::new(),
+            uploads: Uploads::new(config.uplink_assumed_bps as f64),
             contact: contact::Contact::default(),
             roster: None,
             roster_term: 0,
@@ -119,12 +119,12 @@ impl Peer {
             Input::Unfollowed { rendition } => self.unfollow(rendition, out),
             Input::Wanted { rendition, epoch, segment, first } => self.wanted(now, rendition, epoch, segment, first),
             Input::Requested { from, id, request } => self.requested(now, from, id, &request, out),
-            Input::Cancelled { from, rendition, number } => self.cancelled(from, rendition, number, out),
+            Input::Cancelled { from, rendition, number } => self.cancelled(now, from, rendition, number, out),
             Input::Responded { id, outcome } => self.responded(now, id, &outcome, out),
             Input::Checked { rendition, epoch, number, from, genuine } => {
                 self.checked(now, rendition, epoch, number, from, genuine, out);
             }
-            Input::Kept { rendition, epoch, number } => self.kept(rendition, epoch, number),
+            Input::Kept { rendition, epoch, number } => self.kept(now.mono, rendition, epoch, number),
             Input::Misbehaved { peer, reason } => self.ban(now, peer, reason, out),
             Input::Dropped { rendition, epoch, number } => self.dropped(now, rendition, epoch, number),
             Input::OriginEnded { id, complete, took } => {
@@ -180,7 +180,7 @@ impl Peer {
 
     /// Upload limit in force, bits per second: the person's, or what was measured.
     pub fn upload_limit_bps(&self) -> Option<u64> {
-        let measured = self.measured_bps().map(|bps| bps as u64);
+        let measured = self.uploads.uplink().measured_bps().map(|bps| bps as u64);
         match (self.config.upload_limit_bps, measured) {
             (Some(limit), Some(measured)) => Some(limit.min(measured)),
             (limit, measured) => limit.or(measured),
@@ -283,18 +283,18 @@ impl Peer {
         });
         track.repair_at = heard;
         let fresh = first.0 + fresh.start as u64..first.0 + fresh.end as u64;
-        self.fresh_chunks(t, fresh.map(ChunkNumber), produced);
+        self.fresh_chunks(heard, t, fresh.map(ChunkNumber), produced);
     }
 
     /// Chunks that were just announced: our own, or on their way here, or still to come.
-    fn fresh_chunks(&mut self, t: usize, numbers: impl Iterator<Item = ChunkNumber>, produced: bool) {
+    fn fresh_chunks(&mut self, now: Time, t: usize, numbers: impl Iterator<Item = ChunkNumber>, produced: bool) {
         for number in numbers {
             let track = &mut self.tracks[t];
             let early = track.unchecked.iter().position(|n| *n == number).map(|at| track.unchecked.swap_remove(at));
             let Some((segment, index)) = track.window.find_mut(number) else { continue };
             if produced {
                 segment.have.insert(index);
-                self.release(t, number);
+                self.release(now, t, number);
             } else if early.is_some() {
                 segment.asked.insert(index);
             }
@@ -385,6 +385,7 @@ impl Peer {
         let len = u64::from(segment.announcement.lengths[index]);
         let fresh = segment.have.insert(index);
         let lateness = now.mono.since(segment.span(index).heard).as_secs_f64();
+        let lag = self.clock.now(now).seconds_since(segment.announcement.stated(index));
         self.count_arrival(from, len, fresh);
         if !fresh {
             return;
@@ -393,9 +394,11 @@ impl Peer {
         if from.is_none() && substream.rank == Some(0) && substream.parent.is_none() {
             substream.fed = now.mono;
             substream.path.clear();
+            substream.lags_by(lag);
         }
         if from.is_some() && from == substream.parent {
             substream.arrived_after(lateness);
+            substream.lags_by(lag);
         }
         let repaired = from.filter(|p| substream.parent.is_some_and(|parent| parent != *p));
         if let Some(peer) = repaired {
@@ -409,15 +412,15 @@ impl Peer {
         if let Some(neighbour) = from.and_then(|p| self.neighbours.find_mut(p)) {
             neighbour.strikes = 0;
         }
-        self.release(t, number);
+        self.release(now.mono, t, number);
         self.tell_if_moved(now.mono);
     }
 
-    fn kept(&mut self, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) {
+    fn kept(&mut self, now: Time, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) {
         let Some(t) = self.track_index(rendition, epoch) else { return };
         let Some((segment, index)) = self.tracks[t].window.find_mut(number) else { return };
         segment.have.insert(index);
-        self.release(t, number);
+        self.release(now, t, number);
     }
 
     fn dropped(&mut self, now: Now, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) {

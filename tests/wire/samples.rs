@@ -98,7 +98,7 @@ sample!(Status requires [1, 2, 4, 5] {
     uplink_bps: any::<u64>(),
 });
 
-sample!(TrackStatus requires [1] { rendition: rendition(), head: of(chunk()), depths: blob() });
+sample!(TrackStatus requires [1] { rendition: rendition(), head: of(chunk()), depths: blob(), lags: blob() });
 
 sample!(Cancel requires [1, 2, 3] { epoch: epoch(), rendition: rendition(), number: chunk() });
 

@@ -26,7 +26,7 @@ use crate::hls::window::{self, Rules, Window};
 
 /// What a low-latency player keeps between the newest part and its playhead: time for a part to come by another way when its
 /// own fails. A guess, see `Config::part_due`.
-const PART_HOLD_BACK: Duration = Duration::from_millis(1500);
+const PART_HOLD_BACK: Duration = Duration::from_millis(1800);
 
 const PLAYLIST: Kind = Kind { content_type: "application/vnd.apple.mpegurl", keep: Keep::Never };
 

@@ -8,8 +8,6 @@ use crate::wire::Rendition;
 /// Waits and limits of one track.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
-    /// From one announcement to the next.
-    pub(crate) beat: Duration,
     /// From announcement to the moment the chunks must be here.
     pub(crate) due: Duration,
     /// From the moment a player first wants what was announced before we joined to the moment it must be here: a player that
@@ -29,6 +27,8 @@ pub(crate) struct Pace {
     pub(crate) origin_factor: f64,
     /// See above.
     pub(crate) origin_margin: Duration,
+    /// What a distance class costs, in seconds: a far parent is taken only if a near one is much later.
+    pub(crate) distance: [f64; 4],
     /// A candidate must be this much cheaper (in seconds) to replace a working parent: hysteresis.
     pub(crate) improvement_min: f64,
 }
@@ -46,13 +46,12 @@ impl Pace {
         let target = Duration::from_secs(u64::from(rendition.target_duration));
         match rendition.part_target_us {
             None => Self::segments(target, config),
-            Some(us) => Self::parts(Duration::from_micros(u64::from(us)), config),
+            Some(_) => Self::parts(config),
         }
     }
 
     fn segments(target: Duration, config: &Config) -> Self {
         Self {
-            beat: target,
             due: target.mul_f64(config.deadline_share).max(Duration::from_millis(500)),
             catch_up: target.mul_f64(CATCH_UP_SHARE * config.deadline_share),
             patience: (config.repair_patience.as_secs_f64(), target.as_secs_f64() * PATIENCE_SHARE_MAX),
@@ -62,25 +61,26 @@ impl Pace {
             backup_wait: target.mul_f64(BACKUP_SHARE),
             origin_factor: 2.0,
             origin_margin: Duration::from_millis(150),
+            distance: [0.0, 0.0, 0.4, 0.8],
             improvement_min: 0.3,
         }
     }
 
     /// Shares of the time there is; the shares are guesses. A part is announced by a chunk that got here, so patience need
     /// not cover the depth of a tree, only that substreams differ in it.
-    fn parts(part: Duration, config: &Config) -> Self {
+    fn parts(config: &Config) -> Self {
         let due = config.part_due;
         Self {
-            beat: part,
             due,
             catch_up: due.mul_f64(0.5),
-            patience: (due.as_secs_f64() * 0.12, due.as_secs_f64() * 0.35),
+            patience: (due.as_secs_f64() * 0.2, due.as_secs_f64() * 0.5),
             held_after: due.mul_f64(0.2),
             retry_unknown: due.mul_f64(0.12),
             answer_within: due.mul_f64(0.45),
             backup_wait: due.mul_f64(0.3),
             origin_factor: 1.25,
             origin_margin: Duration::from_millis(80),
+            distance: [0.0, 0.0, 0.1, 0.2],
             improvement_min: 0.15,
         }
     }

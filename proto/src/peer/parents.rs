@@ -21,8 +21,6 @@ const MISSES_MAX: u8 = 2;
 const STAY_MIN: Duration = Duration::from_secs(5);
 /// What a hop costs, in seconds: a delay and a turn in a queue (a guess; 40 ms and a few chunks at 10 Mbit/s).
 const HOP_COST: f64 = 0.12;
-/// What a distance class costs, in seconds: a far parent is taken only if a near one is much deeper or busier.
-const PROXIMITY_COST: [f64; 4] = [0.0, 0.0, 0.4, 0.8];
 /// What a full parent costs, in seconds: it will probably refuse.
 const FULL_COST: f64 = 1.0;
 /// What a failure costs, in seconds.
@@ -348,10 +346,9 @@ pub(super) const PATH_MAX: usize = 64;
 fn cost(neighbour: &Neighbour, track: &Track, substream: u8) -> Option<f64> {
     let depth = neighbour.depth(track.rendition, track.epoch, substream)?;
     let status = neighbour.status.as_ref().filter(|s| s.uplink_bps > 0)?;
-    let slots = track.rate_bps().map(|rate| status.uplink_bps as f64 * f64::from(track.count()) / rate.max(1.0));
-    let load = slots.map_or(0.0, |slots| 1.0 - f64::from(status.free_slots) / slots.max(1.0)).clamp(0.0, 1.0);
-    let burst = load * track.pace.beat.as_secs_f64();
+    let sends = track.chunk_bits() / status.uplink_bps as f64;
+    let lag = neighbour.lag(track.rendition, track.epoch, substream).unwrap_or(f64::from(depth) * HOP_COST);
     let full = if status.free_slots == 0 { FULL_COST } else { 0.0 };
-    let proximity = PROXIMITY_COST[usize::from(neighbour.proximity.min(3))];
-    Some(f64::from(depth) * HOP_COST + burst + proximity + f64::from(neighbour.strikes) * STRIKE_COST + full)
+    let proximity = track.pace.distance[usize::from(neighbour.proximity.min(3))];
+    Some(lag + sends + proximity + f64::from(neighbour.strikes) * STRIKE_COST + full)
 }

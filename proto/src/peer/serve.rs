@@ -1,7 +1,7 @@
 //! Answering neighbours' requests for chunks.
 
 use crate::id::{ChunkNumber, PeerId, RenditionId, RequestId};
-use crate::time::Now;
+use crate::time::{Now, Time};
 use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Kind, Role};
 
 use super::io::Output;
@@ -14,6 +14,9 @@ use super::{Peer, seeding};
 const INSTEAD_MAX: usize = 3;
 /// Held requests of one neighbour: two for each of 32 substreams would be the most anyone needs; this many is plenty.
 const PARKED_PER_NEIGHBOUR_MAX: usize = 32;
+/// What receiving takes of the uplink, as a share of what is received: requests, acknowledgements, statuses (in the lab a
+/// viewer of 1 Mbit/s sends some 60 kbit/s beside chunks).
+const RECEIVING_COST: f64 = 0.06;
 /// Slots told at most; beyond it the number means nothing.
 const SLOTS_MAX: usize = 512;
 
@@ -49,13 +52,17 @@ impl Peer {
         id: RequestId,
         number: ChunkNumber,
     ) -> Option<ChunkHeader> {
-        if !self.tracks[t].window.has(number) {
+        let track = &self.tracks[t];
+        let held = track.window.find(number).filter(|(segment, index)| segment.have.contains(*index));
+        let Some((segment, index)) = held else {
             return Some(ChunkHeader::without_chunk(ChunkStatus::Unknown));
-        }
-        if !self.uploads.takes_repair(now.mono, self.pace_bps()) {
+        };
+        // Who would be answered later has better chances elsewhere.
+        let len = segment.announcement.lengths[index];
+        if !self.uploads.takes_repair(now.mono, len, self.uplink_bps(), track.pace.answer_within) {
             return Some(refusal(Vec::new()));
         }
-        self.enqueue(t, from, id, number);
+        self.enqueue(now.mono, t, from, id, number);
         None
     }
 
@@ -78,8 +85,7 @@ impl Peer {
         let uplink_bps = self.neighbours.find(from).map_or(0, super::neighbours::Neighbour::uplink_bps);
         let child = Child::new(from, rendition, s, uplink_bps, now.mono);
         if let Some(feedback) = &request.feedback {
-            let busy = self.free_slots() == 0;
-            self.uploads.report(now.mono, &child, feedback, busy);
+            self.uploads.report(now.mono, &child, feedback);
         }
         let seed = self.roster.as_ref().is_some_and(|r| seeding::rank(r, rendition, s, from) == Some(0));
         match self.uploads.admit(child, self.limit(t), seed && self.config.role == Role::Source) {
@@ -95,7 +101,7 @@ impl Peer {
             if !self.uploads.has_room(from) {
                 return Some(refusal(Vec::new()));
             }
-            self.enqueue(t, from, id, held);
+            self.enqueue(now.mono, t, from, id, held);
             return None;
         }
         let mut of_theirs = 0;
@@ -133,9 +139,11 @@ impl Peer {
         ((self.uplink_bps() / per_child) as usize).min(SLOTS_MAX)
     }
 
-    /// Upload we offer, bits per second: less than we send at, or every chunk would wait for the one before it.
+    /// Upload we offer, bits per second: less than we send at, or every chunk would wait for the one before it, and less what
+    /// our own requests and acknowledgements take.
     pub(super) fn uplink_bps(&self) -> f64 {
-        self.pace_bps() * self.config.uplink_share
+        let received: f64 = self.tracks.iter().filter_map(super::track::Track::rate_bps).sum();
+        (self.pace_bps() * self.config.uplink_share - received * RECEIVING_COST).max(0.0)
     }
 
     /// What we send at, bits per second: the person's limit or what the link carries, whichever is less.
@@ -143,14 +151,12 @@ impl Peer {
         if !self.config.upload {
             return 0.0;
         }
-        let measured = self.measured_bps();
-        let own = measured.unwrap_or(self.config.uplink_assumed_bps as f64);
-        self.config.upload_limit_bps.map_or(own, |limit| (limit as f64).min(measured.unwrap_or(limit as f64)))
-    }
-
-    /// What the link carries. A broadcaster's few copies need no pace, and tell little of its link.
-    pub(super) fn measured_bps(&self) -> Option<f64> {
-        self.uploads.measured_bps().filter(|_| self.config.role == Role::Viewer)
+        // A broadcaster's few copies need no pace, and tell little of its link.
+        let own = match self.config.role {
+            Role::Source => self.config.uplink_assumed_bps as f64,
+            Role::Viewer => self.uploads.uplink().bps(),
+        };
+        self.config.upload_limit_bps.map_or(own, |limit| own.min(limit as f64))
     }
 
     pub(super) fn free_slots(&self) -> u16 {
@@ -161,7 +167,7 @@ impl Peer {
         u16::try_from(slots.saturating_sub(self.uploads.child_count())).unwrap_or(u16::MAX)
     }
 
-    fn enqueue(&mut self, t: usize, to: PeerId, id: RequestId, number: ChunkNumber) {
+    fn enqueue(&mut self, now: Time, t: usize, to: PeerId, id: RequestId, number: ChunkNumber) {
         let track = &self.tracks[t];
         let Some((segment, index)) = track.window.find(number) else { return };
         let uplink_bps = self.neighbours.find(to).map_or(0, super::neighbours::Neighbour::uplink_bps);
@@ -174,16 +180,17 @@ impl Peer {
             number,
             len: segment.announcement.lengths[index],
             uplink_bps,
+            since: now,
         });
     }
 
     /// A chunk is here: whoever waits for it gets it.
-    pub(super) fn release(&mut self, t: usize, number: ChunkNumber) {
+    pub(super) fn release(&mut self, now: Time, t: usize, number: ChunkNumber) {
         let track = &self.tracks[t];
         let (rendition, epoch, s) = (track.rendition, track.epoch, track.substream_of(number));
         let waits = |p: &Parked| p.rendition == rendition && p.epoch == epoch && p.substream == s && p.number <= number;
         for parked in self.uploads.unpark(waits) {
-            self.enqueue(t, parked.from, parked.id, number);
+            self.enqueue(now, t, parked.from, parked.id, number);
         }
     }
 
@@ -225,17 +232,22 @@ impl Peer {
 
     pub(super) fn cancelled(
         &mut self,
+        now: Now,
         from: PeerId,
         rendition: RenditionId,
         number: ChunkNumber,
         out: &mut Vec<Output>,
     ) {
+        let before = out.len();
         for parked in self.uploads.unpark(|p| p.from == from && p.rendition == rendition && p.number == number) {
             answer(&parked, ChunkHeader::without_chunk(ChunkStatus::Empty), out);
         }
         for ready in self.uploads.unqueue(|r| r.to == from && r.rendition == rendition && r.number == number) {
             let header = ChunkHeader::without_chunk(ChunkStatus::Empty);
             out.push(Output::Answer { id: ready.id, header, of: (ready.rendition, ready.epoch) });
+        }
+        if out.len() == before {
+            self.uploads.late(now.mono, from);
         }
     }
 

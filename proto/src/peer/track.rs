@@ -50,6 +50,8 @@ pub(crate) struct Substream {
     pub(crate) feedback: Option<Feedback>,
     /// From announcement to arrival by way of the parent: mean and mean deviation, seconds (EWMA as RFC 6298 has it for round trips).
     pub(crate) lateness: (f64, f64),
+    /// From the broadcaster's statement to arrival, seconds by its clock: mean as above; `None` before the first chunk.
+    pub(crate) lag: Option<f64>,
     /// When to look for a parent (or a better one) again.
     pub(crate) look_at: Time,
     /// Our place among the seeds, 0 being the seed.
@@ -77,6 +79,12 @@ impl Track {
             repair_at: Time::NEVER,
             rate: Default::default(),
         }
+    }
+
+    /// Mean size of a chunk, bits; 0 before there is one.
+    pub(crate) fn chunk_bits(&self) -> f64 {
+        let newest = self.window.segments.back().map(|s| &s.announcement);
+        newest.map_or(0.0, |a| a.byte_len() as f64 * 8.0 / a.lengths.len().max(1) as f64)
     }
 
     /// Mean rate of the segments held, bits per second; `None` before there is one.
@@ -122,6 +130,12 @@ impl Track {
         }
     }
 
+    /// How long chunks of each substream take to us and then wait `wait` seconds for their turn, as told to neighbours.
+    pub(crate) fn lags(&self, wait: f64) -> Vec<u8> {
+        let told = |seconds: f64| (seconds / TrackStatus::LAG_UNIT.as_secs_f64()).clamp(0.0, 255.0).round() as u8;
+        self.substreams.iter().map(|s| s.lag.map_or(u8::MAX, |lag| told(lag + wait))).collect()
+    }
+
     /// How far from the origin we are in each substream.
     pub(crate) fn depths(&self, now: Time) -> Vec<u8> {
         self.substreams.iter().map(|s| s.depth(now)).collect()
@@ -138,6 +152,11 @@ impl Substream {
             () if self.parent.is_some() && !self.path.is_empty() => self.path.len().min(200) as u8,
             () => TrackStatus::NO_PATH,
         }
+    }
+
+    /// A chunk came as it should, this long after the broadcaster stated it.
+    pub(crate) fn lags_by(&mut self, seconds: f64) {
+        self.lag = Some(self.lag.map_or(seconds, |mean| mean * 0.75 + seconds * 0.25));
     }
 
     /// A chunk came by way of the parent this long after its announcement.

@@ -21,9 +21,13 @@ pub(crate) struct Uplink {
     trips: Vec<(PeerId, Trip)>,
     /// Median of `rates`; kept, because it is asked for with every input.
     rate_bps: Option<f64>,
+    /// Taken for the rate while there is none.
+    assumed_bps: f64,
     /// Share of the rate that keeps queues short.
     restraint: f64,
     adjusted: Time,
+    /// When the first chunk was sent after the last report; [`Time::NEVER`] if none was.
+    unreported: Time,
 }
 
 /// The shortest trips to a child lately, µs between two unrelated clocks.
@@ -60,30 +64,63 @@ const WAITS_MIN: usize = 4;
 const WAIT_LONG: f64 = 0.1;
 /// Median waits below this leave room: jitter of a home link is below it (a guess).
 const WAIT_SHORT: f64 = 0.04;
-/// Steps of the restraint and its bounds. Above one: a rate seen through a small congestion window is too low.
+/// Steps of the restraint (guesses: down in a second or two, up in ten), and its least: something must be sent to learn more.
 const YIELD: f64 = 0.8;
 const RECOVER: f64 = 1.06;
-const RESTRAINT: (f64, f64) = (0.2, 1.5);
+const RESTRAINT_MIN: f64 = 0.2;
+/// The wait a chunk counts for that came too late to be of use: any that is long.
+const LATE: f64 = 5.0 * WAIT_LONG;
+/// Sending for so long without a report means that nothing arrives in time: children give up and are gone before they tell.
+const SILENCE: Duration = Duration::from_secs(2);
+/// Least that is taken for the uplink, bits per second: nobody can be a child of it.
+const ASSUMED_MIN: f64 = 32_000.0;
 
 impl Uplink {
-    pub(crate) fn new() -> Self {
+    /// A link assumed to carry `assumed_bps`.
+    pub(crate) fn new(assumed_bps: f64) -> Self {
         Self {
             rates: VecDeque::new(),
             waits: VecDeque::new(),
             trips: Vec::new(),
             rate_bps: None,
+            assumed_bps,
             restraint: 1.0,
             adjusted: Time::ZERO,
+            unreported: Time::NEVER,
         }
     }
 
-    /// What the link carries, bits per second, less what it must yield; `None` until enough reports came.
-    pub(crate) fn bps(&self) -> Option<f64> {
+    /// What the link carries, bits per second, less what it must yield.
+    pub(crate) fn bps(&self) -> f64 {
+        self.rate_bps.unwrap_or(self.assumed_bps) * self.restraint
+    }
+
+    /// As [`Self::bps`]; `None` until enough reports came.
+    pub(crate) fn measured_bps(&self) -> Option<f64> {
         self.rate_bps.map(|bps| bps * self.restraint)
     }
 
-    /// A report of the chunk that was sent at `sent`. `busy`: we offer all we have, so more would be used.
-    pub(crate) fn report(&mut self, now: Time, from: PeerId, sent: Option<Time>, feedback: &Feedback, busy: bool) {
+    /// A chunk goes out.
+    pub(crate) fn sends(&mut self, now: Time) {
+        if self.unreported == Time::NEVER {
+            self.unreported = now;
+        }
+        if now.since(self.unreported) >= SILENCE {
+            self.unreported = now;
+            self.offer_less(YIELD);
+            tracing::debug!(bps = self.bps(), "nobody reports what we send, offering less");
+        }
+    }
+
+    /// A child took back what it was sent: it was too late for it.
+    pub(crate) fn late(&mut self, now: Time) {
+        push(&mut self.waits, now, LATE);
+        self.adjust(now);
+    }
+
+    /// A report of the chunk that was sent at `sent`.
+    pub(crate) fn report(&mut self, now: Time, from: PeerId, sent: Option<Time>, feedback: &Feedback) {
+        self.unreported = Time::NEVER;
         if feedback.bytes >= SAMPLE_BYTES_MIN {
             let bytes = f64::from(feedback.bytes - FIRST_PACKET);
             push(&mut self.rates, now, bytes * 8e6 / f64::from(feedback.spread_us.max(SPREAD_MIN_US)));
@@ -95,7 +132,14 @@ impl Uplink {
         if let (Some(sent), Some(came)) = (sent, feedback.first_us) {
             let wait = self.trip(now, from, came.wrapping_sub(micros(sent.since(Time::ZERO)) as u32).cast_signed());
             push(&mut self.waits, now, wait);
-            self.adjust(now, busy);
+            self.adjust(now);
+        }
+    }
+
+    fn offer_less(&mut self, factor: f64) {
+        match self.rate_bps {
+            Some(_) => self.restraint = (self.restraint * factor).max(RESTRAINT_MIN),
+            None => self.assumed_bps = (self.assumed_bps / 2.0).max(ASSUMED_MIN),
         }
     }
 
@@ -118,7 +162,7 @@ impl Uplink {
         (us - trip.shortest.min(trip.shortest_before)) as f64 / 1e6
     }
 
-    fn adjust(&mut self, now: Time, busy: bool) {
+    fn adjust(&mut self, now: Time) {
         self.waits.retain(|(at, _)| now.since(*at) <= WAIT_AGE_MAX);
         if self.waits.len() < WAITS_MIN || now.since(self.adjusted) < ADJUST_EVERY {
             return;
@@ -127,12 +171,14 @@ impl Uplink {
         let wait = median(&self.waits);
         let factor = match () {
             () if wait > WAIT_LONG => YIELD,
-            () if wait < WAIT_SHORT && (busy || self.restraint < 1.0) => RECOVER,
+            () if wait < WAIT_SHORT => RECOVER,
             () => 1.0,
         };
-        self.restraint = (self.restraint * factor).clamp(RESTRAINT.0, RESTRAINT.1);
         if factor < 1.0 {
-            tracing::debug!(wait, restraint = self.restraint, "uplink congested, offering less");
+            self.offer_less(factor);
+            tracing::debug!(wait, bps = self.bps(), "uplink congested, offering less");
+        } else {
+            self.restraint = (self.restraint * factor).min(1.0);
         }
     }
 
@@ -170,7 +216,7 @@ mod tests {
             let spread_us = (23_800.0 * 8e6 / bps) as u32;
             let (sent, told) = (Duration::from_secs_f64(at), Duration::from_secs_f64(free));
             let feedback = Feedback { bytes: 25_000, spread_us, first_us };
-            uplink.report(Time::ZERO + told, CHILD, Some(Time::ZERO + sent), &feedback, true);
+            uplink.report(Time::ZERO + told, CHILD, Some(Time::ZERO + sent), &feedback);
             at += 25_000.0 * 8.0 / offered;
         }
         free
@@ -178,8 +224,8 @@ mod tests {
 
     #[test]
     fn the_rate_is_that_of_bursts_and_old_ones_are_forgotten() {
-        let mut uplink = Uplink::new();
-        assert_eq!(uplink.bps(), None);
+        let mut uplink = Uplink::new(1e6);
+        assert_eq!(uplink.measured_bps(), None);
         let end = offered(&mut uplink, 0.0, 20.0, 2e6, 4e6);
         let bps = uplink.rate_bps.unwrap();
         assert!((3.9e6..4.1e6).contains(&bps), "{bps}");
@@ -190,24 +236,31 @@ mod tests {
 
     #[test]
     fn queues_make_it_yield_and_short_ones_let_it_recover() {
-        let mut uplink = Uplink::new();
+        let mut uplink = Uplink::new(1e6);
         let end = offered(&mut uplink, 0.0, 10.0, 1.4e6, 1e6);
-        let yielded = uplink.bps().unwrap();
+        let yielded = uplink.bps();
         assert!(yielded < 0.5e6, "a queue that grows for ten seconds: {yielded}");
         offered(&mut uplink, end + 5.0, 30.0, 0.5e6, 1e6);
-        let recovered = uplink.bps().unwrap();
+        let recovered = uplink.bps();
         assert!(recovered > 0.9e6, "no queue for thirty: {recovered}");
     }
 
     #[test]
+    fn who_hears_nothing_of_what_it_sends_offers_ever_less() {
+        let mut uplink = Uplink::new(1.5e6);
+        (0..200).for_each(|i| uplink.sends(Time::ZERO + Duration::from_millis(100 * i)));
+        assert_eq!(uplink.bps(), ASSUMED_MIN);
+    }
+
+    #[test]
     fn nonsense_is_survived() {
-        let mut uplink = Uplink::new();
+        let mut uplink = Uplink::new(1e6);
         for i in 0..500_u32 {
             let feedback =
                 Feedback { bytes: u32::MAX - i, spread_us: i % 3, first_us: Some(i.wrapping_mul(0x9e37_79b9)) };
             let now = Time::ZERO + Duration::from_millis(u64::from(i) * 10);
-            uplink.report(now, PeerId([i as u8; 32]), Some(now), &feedback, i % 2 == 0);
-            assert!(uplink.bps().is_none_or(|bps| bps.is_finite() && bps > 0.0));
+            uplink.report(now, PeerId([i as u8; 32]), Some(now), &feedback);
+            assert!(uplink.bps().is_finite() && uplink.bps() > 0.0);
         }
         assert!(uplink.rates.len() <= SAMPLES_MAX && uplink.trips.len() <= TRIPS_MAX);
     }

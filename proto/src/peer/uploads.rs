@@ -15,6 +15,8 @@ pub(crate) struct Uploads {
     queue: Vec<Ready>,
     children: Vec<Child>,
     busy_until: Time,
+    /// How long answers wait for their turn, seconds: mean of late.
+    pub(crate) wait: f64,
     uplink: Uplink,
 }
 
@@ -42,6 +44,8 @@ pub(crate) struct Ready {
     pub(crate) len: u32,
     /// The asker's own uplink: forwarders first.
     pub(crate) uplink_bps: u64,
+    /// Since when it waits.
+    pub(crate) since: Time,
 }
 
 /// Somebody who takes a substream from us.
@@ -72,8 +76,8 @@ const PARKED_MAX: usize = 256;
 const QUEUE_MAX: usize = 256;
 /// Answers of pull-ahead waiting for one neighbour: it has one request open in each of at most 32 substreams.
 const QUEUE_PER_NEIGHBOUR_MAX: usize = 32;
-/// Backlog beyond which repairs are refused: the asker has better chances elsewhere.
-const BACKLOG_MAX: Duration = Duration::from_millis(1500);
+/// What a further answer leaves of the mean wait: some two dozen count, a second or two of a busy uplink.
+const WAIT_KEEP: f64 = 0.96;
 /// A child that did not ask for this long is none any more. Above `Config::park_timeout`.
 const CHILD_EXPIRY: Duration = Duration::from_secs(12);
 /// A child stays at least this long before a stronger one may replace it (a guess; keeps trees from churning).
@@ -82,13 +86,14 @@ const TENURE_MIN: Duration = Duration::from_secs(8);
 const REPLACE_FACTOR: u64 = 2;
 
 impl Uploads {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(assumed_bps: f64) -> Self {
         Self {
             parked: Vec::new(),
             queue: Vec::new(),
             children: Vec::new(),
             busy_until: Time::ZERO,
-            uplink: Uplink::new(),
+            wait: 0.0,
+            uplink: Uplink::new(assumed_bps),
         }
     }
 
@@ -146,11 +151,19 @@ impl Uploads {
         room
     }
 
-    /// Whether the backlog still takes a repair at `rate_bps`.
-    pub(crate) fn takes_repair(&self, now: Time, rate_bps: f64) -> bool {
-        let queued: f64 = self.queue.iter().map(|r| f64::from(r.len) * 8.0).sum();
+    /// Whether a repair of `len` bytes would be sent within `time` at `rate_bps`, behind what waits.
+    pub(crate) fn takes_repair(&self, now: Time, len: u32, rate_bps: f64, time: Duration) -> bool {
+        let queued: u64 = self.queue.iter().map(|r| u64::from(r.len)).sum();
         let busy = self.busy_until.since(now).as_secs_f64();
-        self.queue.len() < QUEUE_MAX && busy + queued / rate_bps.max(1.0) < BACKLOG_MAX.as_secs_f64()
+        let sent = busy + (queued + u64::from(len)) as f64 * 8.0 / rate_bps.max(1.0);
+        self.queue.len() < QUEUE_MAX && sent < time.as_secs_f64()
+    }
+
+    /// A child takes back what was sent already.
+    pub(crate) fn late(&mut self, now: Time, from: PeerId) {
+        if self.serves(from) {
+            self.uplink.late(now);
+        }
     }
 
     /// Whether another answer to `peer` may wait.
@@ -205,8 +218,10 @@ impl Uploads {
             (std::cmp::Reverse(ready.uplink_bps), ready.number, ready.id)
         })?;
         let ready = self.queue.swap_remove(best);
+        self.wait = self.wait * WAIT_KEEP + now.since(ready.since).as_secs_f64() * (1.0 - WAIT_KEEP);
         if let Some(child) = self.children.iter_mut().find(|c| c.is(ready.to, ready.rendition, ready.substream)) {
             child.sent = Some(now);
+            self.uplink.sends(now);
         }
         let takes = Duration::from_secs_f64(f64::from(ready.len) * 8.0 / rate_bps.max(1000.0));
         self.busy_until = now + takes;
@@ -221,17 +236,17 @@ impl Uploads {
         self.uplink.forget(peer);
     }
 
-    /// A child's report of how our last chunk of a substream arrived. `busy`: more would find takers.
-    pub(crate) fn report(&mut self, now: Time, child: &Child, feedback: &Feedback, busy: bool) {
+    /// A child's report of how our last chunk of a substream arrived.
+    pub(crate) fn report(&mut self, now: Time, child: &Child, feedback: &Feedback) {
         let known = self.children.iter_mut().find(|c| c.is(child.peer, child.rendition, child.substream));
         if let Some(known) = known {
-            self.uplink.report(now, child.peer, known.sent.take(), feedback, busy);
+            self.uplink.report(now, child.peer, known.sent.take(), feedback);
         }
     }
 
-    /// What the uplink carries, bits per second; `None` until there are reports enough.
-    pub(crate) fn measured_bps(&self) -> Option<f64> {
-        self.uplink.bps()
+    /// What the uplink carries, bits per second.
+    pub(crate) fn uplink(&self) -> &Uplink {
+        &self.uplink
     }
 
     pub(crate) fn deadline(&self, timeout: Duration) -> Time {

@@ -155,6 +155,17 @@ impl Announcement {
             && self.parts.starts_with(&earlier.parts)
     }
 
+    /// When the chunk at `index` was first stated, by the broadcaster's clock: its part was, and those after it since.
+    pub fn stated(&self, index: usize) -> WallTime {
+        let mut chunks = 0;
+        let later = self.parts.iter().skip_while(|part| {
+            chunks += usize::from(part.chunks);
+            chunks <= index
+        });
+        let since: u64 = later.skip(1).map(|part| u64::from(part.duration_us)).sum();
+        self.announced.shifted(-(since as i64))
+    }
+
     /// Bits per second of this segment.
     pub fn rate_bps(&self) -> f64 {
         self.byte_len() as f64 * 8e6 / self.duration_us.max(1) as f64

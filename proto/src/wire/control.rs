@@ -100,6 +100,9 @@ message! {
         2 => head: Option<ChunkNumber>,
         /// Its distance from the origin per substream, in hops; [`TrackStatus::NO_PATH`] where it has none.
         3 => depths: Bytes,
+        /// How long its chunks take from the broadcaster's statement to here per substream, in units of
+        /// [`TrackStatus::LAG_UNIT`]; 255: longer, or unknown.
+        4 => lags: Bytes,
     }
 }
 
@@ -109,6 +112,8 @@ pub const MAX_DEPTHS: usize = 32;
 impl TrackStatus {
     /// Depth of a substream that arrives by no path.
     pub const NO_PATH: u8 = 255;
+    /// Unit of [`Self::lags`]: below any difference that matters, and five seconds in a byte.
+    pub const LAG_UNIT: std::time::Duration = std::time::Duration::from_millis(20);
 }
 
 message! {

@@ -50,7 +50,9 @@ fn statuses() -> impl Strategy<Value = Status> {
     let uplink = prop_oneof![any::<u64>(), 0..50_000_000u64];
     (epoch(), depths, prop::option::of(number()), any::<u16>(), uplink).prop_map(
         |(epoch, depths, head, free_slots, uplink_bps)| {
-            let track = TrackStatus { rendition: RENDITION, head: head.map(ChunkNumber), depths: Bytes::from(depths) };
+            let lags = Bytes::from(depths.iter().rev().copied().collect::<Vec<u8>>());
+            let head = head.map(ChunkNumber);
+            let track = TrackStatus { rendition: RENDITION, head, depths: Bytes::from(depths), lags };
             Status { epoch: Epoch(epoch), catalogue_version: 1, tracks: vec![track], free_slots, uplink_bps }
         },
     )

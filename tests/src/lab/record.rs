@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::{
-    draw::ADMITTED,
     router::{Counters, Sent},
     wall_seconds,
 };
@@ -77,7 +76,7 @@ pub struct Look {
     pub measured: usize,
     /// What those believe they may upload, together, bits per second.
     pub limits_bps: u64,
-    /// What 85 % of their links would be.
+    /// What their links carry.
     pub links_bps: f64,
     /// Substreams, over all nodes.
     pub substreams: usize,
@@ -122,7 +121,7 @@ impl Record {
             if let Some(limit) = stats.upload.limit_bps {
                 look.measured += 1;
                 look.limits_bps += limit;
-                look.links_bps += up_bps * ADMITTED;
+                look.links_bps += up_bps;
             }
             look.substreams += stats.depths.len();
             look.lost += stats.depths.iter().filter(|depth| depth.is_none()).count();

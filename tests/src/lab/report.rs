@@ -100,7 +100,7 @@ pub struct Uplinks {
     pub median_bps: f64,
     /// How many times the stream the viewers may upload on average: 85 % of the mean over the stream's rate.
     pub index: f64,
-    /// What nodes that have measured believe they may upload, in parts of 85 % of their links; mean over the window.
+    /// What nodes that have measured believe they may upload, in parts of their links; mean over the window.
     pub believed_ratio: Option<f64>,
     /// Substreams without a path to the origin, in parts of all; mean over the window.
     pub lost_substreams_ratio: Option<f64>,

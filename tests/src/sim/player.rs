@@ -10,7 +10,7 @@ use starling_proto::{ChunkNumber, SegmentNumber, Time};
 /// Segments held back from the live edge (RFC 8216bis §6.3.3: three target durations).
 const HOLD_BACK: usize = 3;
 /// In low latency: seconds held back from the newest part, as the node's gateway asks (`PART_HOLD_BACK`).
-const PART_HOLD_BACK: f64 = 1.5;
+const PART_HOLD_BACK: f64 = 1.8;
 /// Segments remembered; more than any window.
 const REMEMBERED: usize = 40;
 

@@ -116,7 +116,9 @@ impl Report {
             diffusion_p50_seconds: meter.diffusion.quantile(0.5),
             diffusion_p99_seconds: meter.diffusion.quantile(0.99),
             d99_seconds: d99,
-            d99_burst_seconds: d99.filter(|_| !scenario.low_latency).map(|d| d + (scenario.segment_seconds - CHUNK_SECONDS).max(0.0) / sigma),
+            d99_burst_seconds: d99
+                .filter(|_| !scenario.low_latency)
+                .map(|d| d + (scenario.segment_seconds - CHUNK_SECONDS).max(0.0) / sigma),
             depth_mean,
             depth_by_uplink: depth_by_uplink(&present, end),
             origin_peak_ratio: peak(|i| i.settled_bytes),

@@ -110,7 +110,7 @@ const SOURCE: u32 = 0;
 const RENDITION: RenditionId = RenditionId(0);
 const EPOCH: Epoch = Epoch(1);
 /// Duration of media in a chunk, seconds (DESIGN §3: 100–250 ms).
-pub(super) const CHUNK_SECONDS: f64 = 0.2;
+pub(super) const CHUNK_SECONDS: f64 = 0.1;
 /// Bytes a control message costs beside its own: stream set-up, QUIC and UDP/IP headers of request and answer (a guess).
 const MESSAGE_OVERHEAD: usize = 120;
 /// Bytes a chunk answer costs beside its payload: request, header, packet headers at 3 %.
