@@ -58,7 +58,7 @@ pub struct Common {
     pub http: Option<String>,
     /// More arguments, passed last.
     pub args: Vec<String>,
-    /// More environment variables. `STARLING_…` variables of the caller are not passed on.
+    /// More environment variables. `STARLING_…` variables of the caller are not passed on, but what is to be logged is.
     pub env: Vec<(String, String)>,
     /// Runs in this network namespace instead of the caller's.
     pub place: Option<Namespace>,

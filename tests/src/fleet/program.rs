@@ -190,7 +190,7 @@ impl Launch {
         command.stdin(Stdio::null()).stdout(File::create(&output)?);
         command.stderr(File::options().create(true).append(true).open(&log)?);
         for (variable, _) in env::vars_os() {
-            if variable.to_string_lossy().starts_with("STARLING_") {
+            if variable.to_string_lossy().starts_with("STARLING_") && variable != "STARLING_LOG" {
                 command.env_remove(variable);
             }
         }
