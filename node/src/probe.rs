@@ -60,7 +60,10 @@
 //! * **Catching up.** hls.js does not speed up by default (`maxLiveSyncPlaybackRate` 1), and moves forward only when told to
 //!   (`liveMaxLatencyDuration`, by default infinite). So does this: with `--max-latency`, when a playlist brings something
 //!   new and the playhead is farther than that from its end, it moves to the hold-back. Counted as `jumps` and
-//!   `skipped_seconds`, not as a skip; waiting for what is not buffered there is a stall.
+//!   `skipped_seconds`, not as a skip; waiting for what is not buffered there is a stall. With `--catch-up` it plays faster, as
+//!   hls.js does with `maxLiveSyncPlaybackRate`: while more than a second is buffered and the end of the buffer, which in low
+//!   latency is the end of the playlist, is 50 ms farther than the hold-back and a quarter of a second for every stall (hls.js
+//!   with `liveSyncOnStallIncrease` 0.25), at most a target duration.
 
 mod arrivals;
 mod continuity;
@@ -182,6 +185,11 @@ pub struct Args {
     #[arg(long, value_name = "N", env = "STARLING_PROBE_MAX_LATENCY", value_parser = seconds)]
     pub max_latency: Option<Duration>,
 
+    /// Play a low-latency stream this much faster while it is farther from the end of the playlist than the hold-back, as the
+    /// page `starling watch` serves does with 1.05 [default: never]
+    #[arg(long, value_name = "RATE", env = "STARLING_PROBE_CATCH_UP", value_parser = rate)]
+    pub catch_up: Option<f64>,
+
     /// Include the one-second samples of lag and buffer in the JSON, or write them to FILE as they are taken
     #[arg(long, value_name = "FILE", env = "STARLING_PROBE_SAMPLES", value_parser = Samples::parse,
         num_args = 0..=1, default_missing_value = "yes", default_value = "no", hide_default_value = true)]
@@ -250,6 +258,11 @@ fn http_address(text: &str) -> Result<Url, String> {
         }
         other => Err(format!("cannot play {other}: addresses, only http:// and https://")),
     }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (1.0..=2.0).contains(rate));
+    rate.ok_or_else(|| "give a rate between 1 and 2, such as 1.05".into())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -55,6 +55,10 @@ use window::Segment;
 /// Renditions followed at once: one picture, one sound, one subtitle, and the next of each while switching.
 const TRACKS_MAX: usize = 8;
 
+/// How often neighbours are asked for announcements that were missed before one that came. Who was cut off for longer than
+/// their windows reach asks in vain.
+const HOLE_ASKS: u8 = 3;
+
 /// The machine.
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -271,6 +275,9 @@ impl Peer {
                 let fresh = 0..announcement.lengths.len();
                 if !track.window.add(Segment::new(announcement, heard, origin_at, live), keep) {
                     return;
+                }
+                if track.window.has_hole_before(end) {
+                    track.hole_asks = HOLE_ASKS;
                 }
                 fresh
             }

@@ -17,6 +17,8 @@ pub(super) struct Player {
     state: State,
     /// The media under the playhead and after it; the last piece played stays while nothing follows.
     pieces: VecDeque<Piece>,
+    /// How fast the playhead moves: seconds of media a second.
+    rate: f64,
     /// Where on the timeline the playhead is; zero is the start of the first segment.
     playhead: Duration,
     /// Where the buffered media ends.
@@ -98,6 +100,7 @@ impl Player {
             clock: Duration::ZERO,
             state: State::Starting,
             pieces: VecDeque::new(),
+            rate: 1.0,
             playhead: offset,
             end: Duration::ZERO,
             enough: ENOUGH,
@@ -200,13 +203,21 @@ impl Player {
             return;
         }
         let left = self.end - self.playhead;
-        let moved = elapsed.min(left);
+        let lasts = left.div_f64(self.rate);
+        let moved = elapsed.mul_f64(self.rate).min(left);
         self.playhead += moved;
         self.account.played += moved;
-        if elapsed > left || (self.complete && elapsed == left) {
-            self.run_dry(self.clock - (elapsed - left));
+        if elapsed > lasts || (self.complete && elapsed == lasts) {
+            self.playhead = self.end;
+            self.run_dry(self.clock - (elapsed - lasts));
         }
         self.forget_played();
+    }
+
+    /// From `now` on the playhead moves this fast; at least 1.
+    pub(super) fn play_at(&mut self, now: Duration, rate: f64) {
+        self.advance(now);
+        self.rate = rate.max(1.0);
     }
 
     /// What the viewer has at `now`, which is `wall` on the clock; `None` before the first picture and after the end.
@@ -244,7 +255,7 @@ impl Player {
     /// When the media ahead will have shrunk to `level`, if it will without anything being appended.
     pub(super) fn shrinks_to(&self, level: Duration) -> Option<Duration> {
         let surplus = self.buffered().checked_sub(level)?;
-        (self.state == State::Playing).then(|| self.clock + surplus)
+        (self.state == State::Playing).then(|| self.clock + surplus.div_f64(self.rate))
     }
 
     /// For how long the viewer has been waiting in a stall, if in one.

@@ -237,3 +237,18 @@ fn a_clock_that_steps_back_does_no_harm() {
     player.advance(at(2.25));
     assert_eq!(player.account().played, at(1.75));
 }
+
+#[test]
+fn plays_faster_when_told_to() {
+    let mut player = playing();
+    player.play_at(at(0.5), 1.25);
+    assert_eq!(player.shrinks_to(Duration::ZERO), Some(at(0.5 + 1.6)));
+    let sample = player.sample(at(1.3), 1002.0).expect("it plays");
+    assert_eq!((sample.lag, sample.buffer), (Some(1.0), at(1.0)), "0.8 s later a second was shown");
+    player.play_at(at(1.3), 1.0);
+    player.advance(at(2.2));
+    assert_eq!(player.account().stalls.count, 0);
+    player.play_at(at(2.2), 2.0);
+    player.stop(at(3.0));
+    assert_eq!(player.account().stalls, Interruptions { count: 1, time: at(0.75) });
+}

@@ -33,6 +33,10 @@ use super::{
 };
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
+/// See "Catching up" in the module documentation.
+const CATCH_UP_BUFFER: Duration = SECOND;
+const CATCH_UP_SLACK: Duration = Duration::from_millis(50);
+const STALL_ADDS: Duration = Duration::from_millis(250);
 
 /// One measurement from the first request to the report.
 pub(super) struct Session {
@@ -141,7 +145,7 @@ impl Session {
 
     /// Moves the player on, and takes the samples that are due. `Err` says why the session cannot go on.
     fn tick(&mut self, now: Duration) -> Result<(), String> {
-        self.player.advance(now);
+        self.player.play_at(now, self.rate());
         self.life.received(now, self.http.media_bytes());
         if self.sample_at.is_none() {
             self.sample_at = self.player.account().startup;
@@ -157,6 +161,16 @@ impl Session {
             self.progress_at = next_second(self.progress_at, now);
         }
         Ok(())
+    }
+
+    /// How fast to play now, see "Catching up".
+    fn rate(&self) -> f64 {
+        let low_latency = self.programme.low_latency().zip(self.programme.playlist());
+        let (Some(fast), Some((low_latency, list))) = (self.args.catch_up, low_latency) else { return 1.0 };
+        let stalls = u32::try_from(self.player.account().stalls.count).unwrap_or(u32::MAX);
+        let target = low_latency.hold_back + STALL_ADDS.saturating_mul(stalls).min(list.target);
+        let buffered = self.player.buffered();
+        if buffered > CATCH_UP_BUFFER && buffered > target + CATCH_UP_SLACK { fast } else { 1.0 }
     }
 
     fn keep(&mut self, sample: Sample) -> Result<(), String> {

@@ -246,8 +246,9 @@ impl Peer {
             let header = ChunkHeader::without_chunk(ChunkStatus::Empty);
             out.push(Output::Answer { id: ready.id, header, of: (ready.rendition, ready.epoch) });
         }
-        if out.len() == before {
-            self.uploads.late(now.mono, from);
+        let track = self.tracks.iter().find(|t| t.rendition == rendition).filter(|_| out.len() == before);
+        if let Some(substream) = track.map(|t| t.substream_of(number)) {
+            self.uploads.taken_back(now.mono, from, rendition, substream);
         }
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct Track {
     pub(crate) tried: Vec<(ChunkNumber, PeerId, Time)>,
     /// When to ask for the window of announcements (again).
     pub(crate) window_at: Time,
+    /// How often to ask still for announcements that were missed.
+    pub(crate) hole_asks: u8,
     /// When to look for repairs again.
     pub(crate) repair_at: Time,
     /// See [`Self::rate_bps`], with first chunk, end and number of the segments it is of.
@@ -76,6 +78,7 @@ impl Track {
             unchecked: Vec::new(),
             tried: Vec::new(),
             window_at: Time::ZERO,
+            hole_asks: 0,
             repair_at: Time::NEVER,
             rate: Default::default(),
         }
@@ -128,6 +131,11 @@ impl Track {
             }
             number = ChunkNumber(number.0 + step);
         }
+    }
+
+    /// Whether a neighbour should be asked for announcements.
+    pub(crate) fn wants_window(&self) -> bool {
+        self.from.is_none() || self.hole_asks > 0
     }
 
     /// How long chunks of each substream take to us and then wait `wait` seconds for their turn, as told to neighbours.

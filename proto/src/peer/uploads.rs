@@ -78,6 +78,9 @@ const QUEUE_MAX: usize = 256;
 const QUEUE_PER_NEIGHBOUR_MAX: usize = 32;
 /// What a further answer leaves of the mean wait: some two dozen count, a second or two of a busy uplink.
 const WAIT_KEEP: f64 = 0.96;
+/// A chunk that is taken back this long after it was sent was late by our fault: longer than a far child's round trip and
+/// the chunk's own time on a link that can serve at all.
+const LATE_AFTER: Duration = Duration::from_millis(500);
 /// A child that did not ask for this long is none any more. Above `Config::park_timeout`.
 const CHILD_EXPIRY: Duration = Duration::from_secs(12);
 /// A child stays at least this long before a stronger one may replace it (a guess; keeps trees from churning).
@@ -159,9 +162,11 @@ impl Uploads {
         self.queue.len() < QUEUE_MAX && sent < time.as_secs_f64()
     }
 
-    /// A child takes back what was sent already.
-    pub(crate) fn late(&mut self, now: Time, from: PeerId) {
-        if self.serves(from) {
+    /// A child takes back what was sent already. If that was a while ago, it never got through our uplink.
+    pub(crate) fn taken_back(&mut self, now: Time, from: PeerId, rendition: RenditionId, substream: u8) {
+        let child = self.children.iter_mut().find(|c| c.is(from, rendition, substream));
+        let sent = child.and_then(|child| child.sent.take());
+        if sent.is_some_and(|sent| now.since(sent) >= LATE_AFTER) {
             self.uplink.late(now);
         }
     }

@@ -169,6 +169,13 @@ impl Window {
         })
     }
 
+    /// Whether the newest segment, if it ends with `end`, follows another than the one before it.
+    pub(crate) fn has_hole_before(&self, end: ChunkNumber) -> bool {
+        let mut newest = self.segments.iter().rev().map(|s| &s.announcement);
+        let (Some(last), Some(before)) = (newest.next(), newest.next()) else { return false };
+        last.end_chunk() == end && last.segment.0 > before.segment.0 + 1
+    }
+
     /// The first number after everything announced.
     pub(crate) fn end(&self) -> Option<ChunkNumber> {
         self.segments.back().map(|s| s.announcement.end_chunk())
