@@ -60,9 +60,12 @@ const ADJUST_EVERY: Duration = Duration::from_millis(700);
 /// Waits the restraint is drawn from.
 const WAIT_AGE_MAX: Duration = Duration::from_secs(2);
 const WAITS_MIN: usize = 4;
-/// Median waits above this mean that the link carries more than it can (RFC 6817 §2.5: target at most 100 ms).
+/// The wait that counts: all must pass the link's queue, so that most waiting means the link; that some do means their own
+/// connections' congestion windows.
+const WAIT_SHARE: f64 = 0.25;
+/// Waits above this mean that the link carries more than it can (RFC 6817 §2.5: target at most 100 ms).
 const WAIT_LONG: f64 = 0.1;
-/// Median waits below this leave room: jitter of a home link is below it (a guess).
+/// Waits below this leave room: jitter of a home link is below it (a guess).
 const WAIT_SHORT: f64 = 0.04;
 /// Steps of the restraint (guesses: down in a second or two, up in ten), and its least: something must be sent to learn more.
 const YIELD: f64 = 0.8;
@@ -127,7 +130,7 @@ impl Uplink {
             while self.rates.len() > SAMPLES_MIN && now.since(self.rates[0].0) > SAMPLE_AGE_MAX {
                 self.rates.pop_front();
             }
-            self.rate_bps = (self.rates.len() >= SAMPLES_MIN).then(|| median(&self.rates));
+            self.rate_bps = (self.rates.len() >= SAMPLES_MIN).then(|| quantile(&self.rates, 0.5));
         }
         if let (Some(sent), Some(came)) = (sent, feedback.first_us) {
             let wait = self.trip(now, from, came.wrapping_sub(micros(sent.since(Time::ZERO)) as u32).cast_signed());
@@ -168,7 +171,7 @@ impl Uplink {
             return;
         }
         self.adjusted = now;
-        let wait = median(&self.waits);
+        let wait = quantile(&self.waits, WAIT_SHARE);
         let factor = match () {
             () if wait > WAIT_LONG => YIELD,
             () if wait < WAIT_SHORT => RECOVER,
@@ -194,10 +197,10 @@ fn push(samples: &mut VecDeque<(Time, f64)>, now: Time, sample: f64) {
     }
 }
 
-fn median(samples: &VecDeque<(Time, f64)>) -> f64 {
+fn quantile(samples: &VecDeque<(Time, f64)>, share: f64) -> f64 {
     let mut sorted: Vec<f64> = samples.iter().map(|(_, sample)| *sample).collect();
     sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
+    sorted[(sorted.len() as f64 * share) as usize]
 }
 
 #[cfg(test)]

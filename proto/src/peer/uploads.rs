@@ -104,10 +104,14 @@ impl Uploads {
     pub(crate) fn admit(&mut self, child: Child, limit: Limit, seed: bool) -> Admission {
         let now = child.last;
         self.children.retain(|c| now.since(c.last) < CHILD_EXPIRY);
-        let same = |c: &&mut Child| c.is(child.peer, child.rendition, child.substream);
-        if let Some(known) = self.children.iter_mut().find(same) {
-            known.last = now;
-            known.uplink_bps = child.uplink_bps;
+        let same = |c: &Child| c.is(child.peer, child.rendition, child.substream);
+        if let Some(at) = self.children.iter().position(same) {
+            if self.is_surplus(at, limit) {
+                self.children.swap_remove(at);
+                return Admission::Refused;
+            }
+            self.children[at].last = now;
+            self.children[at].uplink_bps = child.uplink_bps;
             return Admission::Granted;
         }
         let rivals = |c: &&Child| match limit {
@@ -130,6 +134,15 @@ impl Uploads {
             return Admission::Replaces(weakest);
         }
         Admission::Refused
+    }
+
+    /// Whether the uplink turned out to carry fewer children, and this is one of the weakest. An eighth more than it should
+    /// carry stay, so that they needn't go and come as the estimate wavers.
+    fn is_surplus(&self, at: usize, limit: Limit) -> bool {
+        let Limit::Slots(max) = limit else { return false };
+        let place = |c: &Child| (c.uplink_bps, std::cmp::Reverse(c.since));
+        let own = place(&self.children[at]);
+        self.children.len() > max + max / 8 && self.children.iter().filter(|c| place(c) > own).count() >= max
     }
 
     /// Who takes this substream from us.
