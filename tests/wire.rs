@@ -214,7 +214,7 @@ fn the_wire_is_as_it_was() {
             number: ChunkNumber(1000),
             feedback: Some(Feedback { bytes: 34_375, spread_us: 27_500, first_us: Some(4_000_000_000) }),
         },
-        "a5 0100 02 1b 000001a0c4506c00 0302 04 1903e8 05 a2 01 198647 02 196b6c",
+        "a5 0100 02 1b 000001a0c4506c00 0302 04 1903e8 05 a3 01 198647 02 196b6c 03 1aee6b2800",
     );
     golden(
         &ChunkHeader {
@@ -250,7 +250,7 @@ fn the_wire_is_as_it_was() {
         free_slots: 5,
         uplink_bps: 9_000_000,
     };
-    let said = "a5 0101 0202 03 81 a3 0100 021818 034201ff 0405 051a00895440";
+    let said = "a5 0101 0202 03 81 a4 0100 021818 034201ff 044228ff 0405 051a00895440";
     golden(&ControlRequest { status: Some(status.clone()), ..ControlRequest::none() }, &format!("a1 03 {said}"));
     golden(
         &Hello {

@@ -11,7 +11,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::stream::{Stream, StreamExt};
 use starling_proto::wire::{Announcement, Catalogue, Rendition};
-use starling_proto::{Epoch, RenditionId, SegmentNumber};
+use starling_proto::{ChunkNumber, Epoch, RenditionId, SegmentNumber};
 use tokio::time::{Instant, timeout_at};
 
 use super::players::{Agent, Transfer};
@@ -27,6 +27,10 @@ use crate::hls::window::{self, Rules, Window};
 /// What a low-latency player keeps between the newest part and its playhead: time for a part to come by another way when its
 /// own fails. A guess, see `Config::part_due`.
 const PART_HOLD_BACK: Duration = Duration::from_millis(1800);
+
+/// Parts that are not here yet are not listed for a player that begins, up to this much: the broadcaster tells a newcomer of
+/// parts that are nowhere else yet, and most take this long through the mesh (measured with fifty viewers, `scripts/lab home`).
+const ON_ITS_WAY: Duration = Duration::from_millis(700);
 
 const PLAYLIST: Kind = Kind { content_type: "application/vnd.apple.mpegurl", keep: Keep::Never };
 
@@ -108,7 +112,7 @@ async fn media_playlist(
     let begun = shared.window(rendition, deadline).await;
     let awaited = directives.awaited(&shared.wiring.media, shared.patience.playlist, || shared.window_now(rendition).0);
     let window = match directives.sequence {
-        None => begun,
+        None => beginning(shared, begun),
         Some(_) => match awaited.await {
             Ok(window) => shared.settled(rendition, window),
             Err(refusal) => return refusal,
@@ -128,6 +132,18 @@ async fn media_playlist(
     let form =
         Form { prefix, ended: catalogue.ended, hold_back: PART_HOLD_BACK, skip: directives.skips(), reports: &reports };
     reply::bytes(headers, playlist::media(described, &window, form).into(), PLAYLIST)
+}
+
+/// What a player is told that begins.
+fn beginning(shared: &Shared, mut window: Window) -> Window {
+    let media = &shared.wiring.media;
+    window.without_fresh_parts(ON_ITS_WAY, |announcement, part| {
+        let first = announcement.first_chunk.0 + announcement.part_begin(part) as u64;
+        let count = u64::from(announcement.parts[part].chunks);
+        let held = |number| media.chunk(announcement.rendition, announcement.epoch, ChunkNumber(number)).is_some();
+        (first..first + count).all(held)
+    });
+    window
 }
 
 /// The bytes `of` a segment.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use starling_proto::wire::{Announcement, Catalogue, HASH_LEN, Init, Rendition};
+use starling_proto::wire::{Announcement, Catalogue, HASH_LEN, Init, Part, Rendition};
 use starling_proto::{ChunkNumber, Epoch, RenditionId, SegmentNumber, WallTime};
 
 use crate::media::Media;
@@ -37,6 +37,20 @@ pub(crate) fn announcement_of_chunks(epoch: u64, number: u64, lengths: &[u32]) -
         uri: format!("{epoch}/{number}.ts"),
         offset: 0,
         announced: NOON,
+    }
+}
+
+/// The first `parts` of four parts of a segment.
+pub(crate) fn grown(number: u64, parts: usize) -> Announcement {
+    let part = |index| Part { chunks: 1, duration_us: 500_000, independent: index == 0, source: None };
+    Announcement {
+        first_chunk: ChunkNumber(number * 4),
+        lengths: vec![100; parts],
+        hashes: Bytes::from(vec![0; HASH_LEN * parts]),
+        duration_us: 500_000 * parts as u64,
+        parts: (0..parts).map(part).collect(),
+        growing: parts < 4,
+        ..announcement(1, number)
     }
 }
 

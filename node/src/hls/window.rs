@@ -1,6 +1,7 @@
 //! Which segments a playlist lists: complete runs of numbers, nothing a player couldn't fetch.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use starling_proto::wire::Announcement;
@@ -103,6 +104,31 @@ impl Window {
         let last = self.entries.last()?;
         let parts = last.media.as_ref().filter(|_| last.growing).map(|media| media.announcement.parts.len());
         Some((last.position, parts))
+    }
+
+    /// Leaves parts out at the end that `is_held` says no to, at most `most` of them: a player that begins must not count on
+    /// what was only just said to exist.
+    pub fn without_fresh_parts(&mut self, most: Duration, is_held: impl Fn(&Announcement, usize) -> bool) {
+        let mut left_out = Duration::ZERO;
+        let mut settled = |media: &Announcement, index: usize| {
+            left_out += Duration::from_micros(media.parts[index].duration_us.into());
+            left_out > most || is_held(media, index)
+        };
+        while let [before @ .., last] = &mut self.entries[..] {
+            let Some(media) = last.media.as_mut().filter(|media| !media.announcement.parts.is_empty()) else { return };
+            let whole = media.announcement.clone();
+            let kept = (0..whole.parts.len()).rev().find(|index| settled(&whole, *index)).map_or(0, |index| index + 1);
+            if kept == whole.parts.len() {
+                return;
+            }
+            if kept > 0 || before.is_empty() {
+                let shorter = whole.first_parts(kept.max(1));
+                (last.duration_us, last.growing) = (shorter.duration_us, true);
+                media.announcement = Arc::new(shorter);
+                return;
+            }
+            self.entries.pop();
+        }
     }
 
     fn append(&mut self, listed: Listed, init: impl Fn(Epoch, u16) -> Option<Bytes>, rules: Rules) {

@@ -178,10 +178,11 @@ impl Substream {
     }
 
     /// After this long a chunk is late: mean + 4 deviations (RFC 6298 §2), within `bounds` seconds. Of a parent that brought
-    /// nothing yet the most is expected: a newcomer hears of chunks from the broadcaster before they are anywhere else.
+    /// nothing yet more than the least is expected: a newcomer hears of chunks from the broadcaster before they are anywhere
+    /// else.
     pub(crate) fn patience(&self, bounds: (f64, f64)) -> f64 {
         if self.lateness.0 == 0.0 {
-            return bounds.1;
+            return (bounds.0 + bounds.1) / 2.0;
         }
         (self.lateness.0 + 4.0 * self.lateness.1).clamp(bounds.0, bounds.1.max(bounds.0))
     }

@@ -143,6 +143,20 @@ impl Announcement {
         self.parts.iter().take(index).map(|part| usize::from(part.chunks)).sum()
     }
 
+    /// What was said of the segment when it had `count` parts; `count` is at least 1 and at most as many as it has.
+    pub fn first_parts(&self, count: usize) -> Self {
+        let parts = self.parts[..count.min(self.parts.len())].to_vec();
+        let chunks = self.part_begin(count).min(self.lengths.len());
+        Self {
+            growing: count < self.parts.len() || self.growing,
+            duration_us: parts.iter().map(|part| u64::from(part.duration_us)).sum(),
+            lengths: self.lengths[..chunks].to_vec(),
+            hashes: self.hashes.slice(..(chunks * HASH_LEN).min(self.hashes.len())),
+            parts,
+            ..self.clone()
+        }
+    }
+
     /// Whether this says more of a growing segment than `earlier` did, and nothing else of what that said.
     pub fn continues(&self, earlier: &Self) -> bool {
         let further = self.lengths.len() > earlier.lengths.len() || !self.growing;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use starling_proto::wire::{
-    Announcement, Catalogue, ChunkHeader, ChunkRequest, ChunkStatus, HASH_LEN, Hello, Kind, Part, Rendition, Role,
-    Status, TrackStatus, VERSION,
+    Announcement, Catalogue, ChunkHeader, ChunkRequest, ChunkStatus, Feedback, HASH_LEN, Hello, Kind, Part, Rendition,
+    Role, Status, TrackStatus, VERSION,
 };
 use starling_proto::{
     ChunkNumber, Config, Epoch, Input, Now, Outcome, Output, Peer, PeerId, RenditionId, RequestId, SegmentNumber,
@@ -183,7 +183,9 @@ pub(crate) fn growing(segment: u64, parts: u64, now: Time) -> Arc<Announcement> 
 }
 
 pub(crate) fn request(kind: Kind, epoch: Epoch, number: u64) -> ChunkRequest {
-    ChunkRequest { kind, epoch, rendition: RENDITION, number: ChunkNumber(number), feedback: None }
+    // As one that got a chunk before, at 16 Mbit/s.
+    let feedback = (kind == Kind::Next).then_some(Feedback { bytes: LEN, spread_us: 20_000, first_us: None });
+    ChunkRequest { kind, epoch, rendition: RENDITION, number: ChunkNumber(number), feedback }
 }
 
 pub(crate) fn hello(status: Status) -> Hello {

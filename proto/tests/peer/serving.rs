@@ -144,7 +144,7 @@ fn nothing_is_served_with_upload_off() {
     let (waiting, _) = rig.ask(id(2), Kind::Next, CHUNKS);
     let queued: Vec<_> = (0..CHUNKS).map(|n| rig.ask(id(2), Kind::Get, n)).collect();
     let unanswered: Vec<_> = queued.iter().filter(|(id, out)| answered(out, *id).is_none()).map(|q| q.0).collect();
-    assert!(unanswered.len() > 3);
+    assert!(unanswered.len() > 1);
     let mut out = rig.feed(Input::UploadSet { enabled: false });
     for number in 0..CHUNKS {
         for kind in [Kind::Next, Kind::Get] {
@@ -163,11 +163,11 @@ fn nothing_is_served_with_upload_off() {
 
 #[test]
 fn there_are_never_more_children_than_slots() {
-    let mut rig = Rig::new(Config { upload_limit_bps: Some(1_000_000), ..viewer() });
+    let mut rig = Rig::new(Config { upload_limit_bps: Some(1_300_000), ..viewer() });
     rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
     rig.feed(Input::Followed { rendition: RENDITION });
     rig.announce(0);
-    // A quarter of 1.28 Mbit/s each: three fit into 1 Mbit/s.
+    // A quarter of 1.28 Mbit/s each: three fit into 85 % of 1.3 Mbit/s and leave what receiving costs.
     let mut refused = 0;
     for asker in 2..40 {
         let (asked, out) = rig.ask(id(asker), Kind::Next, u64::from(asker));
@@ -179,7 +179,7 @@ fn there_are_never_more_children_than_slots() {
 
 #[test]
 fn a_stronger_child_displaces_a_weaker_after_its_tenure_and_only_there() {
-    let mut rig = Rig::new(Config { upload_limit_bps: Some(700_000), ..viewer() });
+    let mut rig = Rig::new(Config { upload_limit_bps: Some(900_000), ..viewer() });
     rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
     rig.feed(Input::Followed { rendition: RENDITION });
     rig.announce(0);

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use starling_proto::wire::{Announcement, HASH_LEN, Part};
-use starling_proto::{ChunkNumber, RenditionId};
+use starling_proto::RenditionId;
+use starling_proto::wire::Announcement;
 
 use super::*;
 use crate::hls::samples;
@@ -216,20 +216,6 @@ fn in_parts() -> Arc<Media> {
     samples::media(catalogue)
 }
 
-/// The first `parts` parts of a segment.
-fn grown(number: u64, parts: usize) -> Announcement {
-    let part = |index| Part { chunks: 1, duration_us: 500_000, independent: index == 0, source: None };
-    Announcement {
-        first_chunk: ChunkNumber(number * 4),
-        lengths: vec![100; parts],
-        hashes: Bytes::from(vec![0; HASH_LEN * parts]),
-        duration_us: 500_000 * parts as u64,
-        parts: (0..parts).map(part).collect(),
-        growing: parts < 4,
-        ..samples::announcement(1, number)
-    }
-}
-
 fn say(media: &Media, announcement: Announcement) {
     assert!(media.announce(Arc::new(announcement), Bytes::from_static(b"signed")));
 }
@@ -237,9 +223,9 @@ fn say(media: &Media, announcement: Announcement) {
 #[test]
 fn a_growing_segment_is_listed_by_parts_and_what_comes_next_is_hinted() {
     let media = in_parts();
-    (1..9).for_each(|number| say(&media, grown(number, 4)));
-    say(&media, grown(9, 1));
-    say(&media, grown(9, 2));
+    (1..9).for_each(|number| say(&media, samples::grown(number, 4)));
+    say(&media, samples::grown(9, 1));
+    say(&media, samples::grown(9, 2));
     let text = written(&media);
     assert!(text.contains("#EXT-X-VERSION:9\n"), "{text}");
     assert!(text.contains("#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=1.500,CAN-SKIP-UNTIL=12.0\n"));
@@ -255,7 +241,7 @@ fn a_growing_segment_is_listed_by_parts_and_what_comes_next_is_hinted() {
         ]
     );
     assert!(text.contains("part-1-7-0.ts") && !text.contains("part-1-4-0.ts"), "old parts are not listed: {text}");
-    say(&media, grown(9, 4));
+    say(&media, samples::grown(9, 4));
     let text = written(&media);
     assert!(
         text.ends_with("#EXTINF:2.000000,\n1-9.ts\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"part-1-10-0.ts\"\n"),
@@ -266,11 +252,11 @@ fn a_growing_segment_is_listed_by_parts_and_what_comes_next_is_hinted() {
 #[test]
 fn nothing_is_listed_behind_a_segment_whose_end_is_unknown() {
     let media = in_parts();
-    (1..4).for_each(|number| say(&media, grown(number, 4)));
-    say(&media, grown(4, 3));
-    say(&media, grown(5, 1));
+    (1..4).for_each(|number| say(&media, samples::grown(number, 4)));
+    say(&media, samples::grown(4, 3));
+    say(&media, samples::grown(5, 1));
     assert!(!written(&media).contains("part-1-5-0"), "{}", written(&media));
-    say(&media, grown(4, 4));
+    say(&media, samples::grown(4, 4));
     let text = written(&media);
     assert!(text.contains("1-4.ts") && text.contains("part-1-5-0"), "{text}");
 }
@@ -278,10 +264,10 @@ fn nothing_is_listed_behind_a_segment_whose_end_is_unknown() {
 #[test]
 fn a_segment_ends_where_the_next_begins_even_if_nobody_said_so() {
     let media = in_parts();
-    (1..4).for_each(|number| say(&media, grown(number, 4)));
-    say(&media, Announcement { growing: true, ..grown(4, 4) });
+    (1..4).for_each(|number| say(&media, samples::grown(number, 4)));
+    say(&media, Announcement { growing: true, ..samples::grown(4, 4) });
     assert!(!written(&media).contains("1-4.ts\n#EXTINF"));
-    say(&media, grown(5, 1));
+    say(&media, samples::grown(5, 1));
     let text = written(&media);
     assert!(text.contains("#EXTINF:2.000000,\n1-4.ts\n"), "{text}");
 }
@@ -289,7 +275,7 @@ fn a_segment_ends_where_the_next_begins_even_if_nobody_said_so() {
 #[test]
 fn a_delta_update_leaves_out_what_is_beyond_the_limit_and_nothing_else() {
     let media = in_parts();
-    (1..=24).for_each(|number| say(&media, grown(number, 4)));
+    (1..=24).for_each(|number| say(&media, samples::grown(number, 4)));
     let catalogue = media.catalogue().expect("a catalogue");
     let window = window(&media, RenditionId(0), Rules::default());
     let whole = super::media(&catalogue.renditions[0], &window, form("", false));

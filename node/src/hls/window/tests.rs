@@ -95,3 +95,20 @@ fn a_segment_waits_for_its_init_section() {
     media.set_catalogue(Arc::new(catalogue), Bytes::new());
     assert_eq!(positions(&media, Rules::default()), [1, 2, 3]);
 }
+
+#[test]
+fn a_player_that_begins_is_not_told_of_parts_that_are_only_on_their_way() {
+    let media = samples::media(samples::catalogue(1));
+    for number in [1, 2] {
+        media.announce(Arc::new(samples::grown(number, 4)), Bytes::new());
+    }
+    let listed = |most: u64, held: &[usize]| {
+        let mut window = window(&media, RenditionId(0), Rules::default());
+        window.without_fresh_parts(Duration::from_millis(most), |_, part| held.contains(&part));
+        window.end()
+    };
+    assert_eq!(listed(5000, &[0, 1, 2, 3]), Some((2, None)), "all are here");
+    assert_eq!(listed(5000, &[0, 1]), Some((2, Some(2))));
+    assert_eq!(listed(1000, &[0]), Some((2, Some(2))), "two of half a second are as many as may be left out");
+    assert_eq!(listed(2000, &[]), Some((1, None)));
+}
