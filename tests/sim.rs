@@ -60,6 +60,19 @@ fn churn_30() {
 }
 
 #[test]
+fn low_latency() {
+    let report = held("low-latency");
+    assert!(report.stalled_ratio < 0.001, "{report:?}");
+    assert!(report.offload > 0.9 * report.offload_bound, "{report:?}");
+    assert!(report.lag_p95_seconds < 3.5, "{report:?}");
+}
+
+#[test]
+fn home_hls() {
+    held("home-hls");
+}
+
+#[test]
 fn scarce_0_8() {
     held("scarce-0.8");
 }

@@ -169,6 +169,14 @@ impl Origin {
         body::stream(response, &Wanted::Range(wanted), SILENCE_MAX, &mut sink).await
     }
 
+    /// Opens a connection, kept for the first fetch: the first picture comes from here. By asking for what the link names,
+    /// as any player would; whether it is there doesn't matter.
+    pub async fn connect(&self) {
+        if let Err(error) = self.fetch_whole("").await {
+            tracing::debug!(%error, "the origin's own playlist can't be had");
+        }
+    }
+
     /// Fetches a whole small resource, a playlist or a key. `uri` is relative to the link's origin URL, or absolute.
     ///
     /// # Errors

@@ -33,6 +33,11 @@ use crate::media::Media;
 /// Connections at once; a guess. Who needs more puts a CDN in front.
 const CONNECTIONS_MAX: usize = 1024;
 
+/// What a low-latency player keeps between the newest part and its playhead. Three part targets, the least, leave nothing for a
+/// packet sent again: at 120 ms of round trip and 0.5 % of loss players straight at the origin stood still for 2.4 % of the time
+/// (`scripts/lab home`).
+const PART_HOLD_BACK: Duration = Duration::from_millis(1000);
+
 /// How long an answer is held for a player that waits for something new; then 503. Players give up after 10 s or more.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -176,7 +181,7 @@ async fn media_playlist(
     let others = catalogue.renditions.iter().filter(|other| other.id != rendition && prefix.is_empty());
     let reports: Vec<Report> = others.filter_map(|other| playlist::report(other, &list(other.id))).collect();
     let form =
-        Form { prefix, ended: catalogue.ended, hold_back: Duration::ZERO, skip: directives.skips(), reports: &reports };
+        Form { prefix, ended: catalogue.ended, hold_back: PART_HOLD_BACK, skip: directives.skips(), reports: &reports };
     let keep = if described.part_target_us.is_some() { Keep::Never } else { Keep::Briefly };
     reply::bytes(headers, playlist::media(described, &window, form).into(), kind(name::PLAYLIST, keep))
 }

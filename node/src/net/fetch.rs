@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use futures::stream::{self, StreamExt};
 use starling_proto::wire::{Announcement, Part, Rendition};
 use starling_proto::{ChunkNumber, RequestId};
 use tokio::sync::mpsc;
@@ -31,26 +32,57 @@ pub(super) async fn fetch(
     to: mpsc::Sender<Fetched>,
 ) {
     let began = Instant::now();
-    let mut next = chunks.start;
-    let mut pending = BytesMut::new();
-    let mut result = Ok(());
-    for (place, bytes) in pieces(&rendition, &announcement, chunks) {
-        let sink = |piece: Bytes| {
-            pending.extend_from_slice(&piece);
-            while let Some(len) = announcement.length_of(next).filter(|len| pending.len() >= *len as usize) {
-                let body = pending.split_to(len as usize).freeze();
-                let genuine = statement::is_genuine(&announcement, next, &body);
-                // The channel holds all chunks of all fetches that can be open at once.
-                let _ = to.try_send(Fetched::Chunk { announcement: announcement.clone(), number: next, body, genuine });
-                next = ChunkNumber(next.0 + 1);
-            }
-        };
-        result = origin.fetch(&place, bytes, sink).await;
-        if result.is_err() {
-            break;
+    let mut cutter = Cutter { announcement: &announcement, next: chunks.start, pending: BytesMut::new(), to: &to };
+    let pieces = pieces(&rendition, &announcement, chunks);
+    let result = match &pieces[..] {
+        [(place, bytes)] => origin.fetch(place, bytes.clone(), |piece| cutter.take(&piece)).await,
+        several => fetch_together(&origin, several, &mut cutter).await,
+    };
+    let _ = to.send(Fetched::Ended { id, took: began.elapsed(), error: result.err() }).await;
+}
+
+/// Parts asked for at once where each is a resource of its own: a player that begins wants ten, a round trip each.
+const TOGETHER: usize = 5;
+
+async fn fetch_together(
+    origin: &Origin,
+    pieces: &[(Place<'_>, Range<u64>)],
+    cutter: &mut Cutter<'_>,
+) -> Result<(), FetchError> {
+    let whole = |(place, bytes): &(Place<'_>, Range<u64>)| {
+        let (place, bytes) = (*place, bytes.clone());
+        async move {
+            let mut body = BytesMut::new();
+            origin.fetch(&place, bytes, |piece| body.extend_from_slice(&piece)).await.map(|()| body)
+        }
+    };
+    let mut bodies = stream::iter(pieces.iter().map(whole)).buffered(TOGETHER);
+    while let Some(body) = bodies.next().await {
+        cutter.take(&body?);
+    }
+    Ok(())
+}
+
+/// Makes chunks of what streams in.
+struct Cutter<'a> {
+    announcement: &'a Arc<Announcement>,
+    next: ChunkNumber,
+    pending: BytesMut,
+    to: &'a mpsc::Sender<Fetched>,
+}
+
+impl Cutter<'_> {
+    fn take(&mut self, piece: &[u8]) {
+        self.pending.extend_from_slice(piece);
+        while let Some(len) = self.announcement.length_of(self.next).filter(|len| self.pending.len() >= *len as usize) {
+            let (announcement, number) = (self.announcement.clone(), self.next);
+            let body = self.pending.split_to(len as usize).freeze();
+            let genuine = statement::is_genuine(&announcement, number, &body);
+            // The channel holds all chunks of all fetches that can be open at once.
+            let _ = self.to.try_send(Fetched::Chunk { announcement, number, body, genuine });
+            self.next = ChunkNumber(number.0 + 1);
         }
     }
-    let _ = to.send(Fetched::Ended { id, took: began.elapsed(), error: result.err() }).await;
 }
 
 /// Where the bytes of chunks are: a range of the segment, or, while it grows and its parts are resources of their own, of
