@@ -36,7 +36,7 @@ pub(super) async fn fetch(
     let pieces = pieces(&rendition, &announcement, chunks);
     let result = match &pieces[..] {
         [(place, bytes)] => origin.fetch(place, bytes.clone(), |piece| cutter.take(&piece)).await,
-        several => fetch_together(&origin, several, &mut cutter).await,
+        _ => fetch_together(&origin, pieces, &mut cutter).await,
     };
     let _ = to.send(Fetched::Ended { id, took: began.elapsed(), error: result.err() }).await;
 }
@@ -46,21 +46,21 @@ const TOGETHER: usize = 5;
 
 async fn fetch_together(
     origin: &Origin,
-    pieces: &[(Place<'_>, Range<u64>)],
+    pieces: Vec<(Place<'_>, Range<u64>)>,
     cutter: &mut Cutter<'_>,
 ) -> Result<(), FetchError> {
-    let whole = |(place, bytes): &(Place<'_>, Range<u64>)| {
-        let (place, bytes) = (*place, bytes.clone());
-        async move {
-            let mut body = BytesMut::new();
-            origin.fetch(&place, bytes, |piece| body.extend_from_slice(&piece)).await.map(|()| body)
-        }
-    };
-    let mut bodies = stream::iter(pieces.iter().map(whole)).buffered(TOGETHER);
+    let wholes: Vec<_> = pieces.into_iter().map(|(place, bytes)| whole(origin, place, bytes)).collect();
+    let mut bodies = stream::iter(wholes).buffered(TOGETHER);
     while let Some(body) = bodies.next().await {
         cutter.take(&body?);
     }
     Ok(())
+}
+
+async fn whole(origin: &Origin, place: Place<'_>, bytes: Range<u64>) -> Result<BytesMut, FetchError> {
+    let mut body = BytesMut::new();
+    origin.fetch(&place, bytes, |piece| body.extend_from_slice(&piece)).await?;
+    Ok(body)
 }
 
 /// Makes chunks of what streams in.
