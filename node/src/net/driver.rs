@@ -291,6 +291,7 @@ impl Driver {
                 self.wanted_before_catalogue.push(rendition);
             }
             self.inputs.push_back(Input::Followed { rendition });
+            self.tell_what_is_known(rendition);
         }
     }
 
