@@ -203,12 +203,11 @@ impl Player {
             return;
         }
         let left = self.end - self.playhead;
-        let lasts = left.div_f64(self.rate);
-        let moved = elapsed.mul_f64(self.rate).min(left);
+        let lasts = self.takes(left);
+        let moved = if elapsed >= lasts { left } else { elapsed.mul_f64(self.rate).min(left) };
         self.playhead += moved;
         self.account.played += moved;
         if elapsed > lasts || (self.complete && elapsed == lasts) {
-            self.playhead = self.end;
             self.run_dry(self.clock - (elapsed - lasts));
         }
         self.forget_played();
@@ -255,7 +254,12 @@ impl Player {
     /// When the media ahead will have shrunk to `level`, if it will without anything being appended.
     pub(super) fn shrinks_to(&self, level: Duration) -> Option<Duration> {
         let surplus = self.buffered().checked_sub(level)?;
-        (self.state == State::Playing).then(|| self.clock + surplus.div_f64(self.rate))
+        (self.state == State::Playing).then(|| self.clock + self.takes(surplus))
+    }
+
+    /// How long so much media lasts; to the nanosecond at the usual rate.
+    fn takes(&self, media: Duration) -> Duration {
+        if self.rate == 1.0 { media } else { media.div_f64(self.rate) }
     }
 
     /// For how long the viewer has been waiting in a stall, if in one.
