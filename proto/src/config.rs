@@ -68,7 +68,7 @@ impl Config {
             region: String::new(),
             upload: true,
             upload_limit_bps: None,
-            uplink_assumed_bps: 1_500_000,
+            uplink_assumed_bps: 4_000_000,
             uplink_share: 0.85,
             neighbours_target: 8,
             neighbours_max: 16,
