@@ -146,7 +146,7 @@ async fn file(
         Some(Named::Part(epoch, number, index)) => {
             let find = || shared.find(rendition, epoch, number).map(|announcement| (0, announcement));
             let Some((_, announcement)) = parts::announced(&shared.media, index, find).await else { return unknown() };
-            let bytes = parts::bytes(&announcement, index);
+            let bytes = announcement.part_bytes(index);
             media(&shared, &headers, announcement, bytes, kind(&file, Keep::Forever))
         }
         Some(Named::Init(epoch, index)) => match shared.media.init(rendition, epoch, index) {

@@ -83,7 +83,7 @@ pub(super) async fn file(
                 return unknown();
             };
             let kind = Kind { content_type: content_type(&file), keep: Keep::Never };
-            let bytes = parts::bytes(&announcement, index);
+            let bytes = announcement.part_bytes(index);
             let transfer =
                 (method == Method::GET).then(|| shared.begin(&headers, position, &announcement, Some(index)));
             media(&shared, &headers, announcement, bytes, kind, transfer)

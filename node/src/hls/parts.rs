@@ -1,6 +1,5 @@
 //! Parts of segments as players ask for them: those listed, and the one that is hinted at and comes next.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,10 +32,4 @@ pub async fn announced(
             Some(_) | None => timeout_at(deadline, changes.changed()).await.ok()?.ok()?,
         }
     }
-}
-
-/// Which bytes of its segment part `index` is.
-pub fn bytes(announcement: &Announcement, index: usize) -> Range<u64> {
-    let at = |part: usize| announcement.byte_offset(announcement.part_begin(part));
-    at(index)..at(index + 1)
 }

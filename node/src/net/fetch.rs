@@ -98,10 +98,9 @@ fn pieces<'a>(
     if !apart {
         return vec![(Place::of(rendition, announcement), wanted)];
     }
-    let at = |part: usize| announcement.byte_offset(announcement.part_begin(part));
     let piece = |(index, part): (usize, &'a Part)| {
         let source = part.source.as_ref()?;
-        let (begin, end) = (at(index), at(index + 1));
+        let Range { start: begin, end } = announcement.part_bytes(index);
         let bytes = wanted.start.max(begin)..wanted.end.min(end);
         let place = Place {
             playlist: &rendition.origin,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::id::{ChunkNumber, PeerId};
-use crate::time::{Now, Time, micros};
+use crate::time::{Now, Time};
 use crate::wire::control::Cancel;
 use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, ControlRequest, Feedback, Kind, Role};
 
@@ -183,7 +183,7 @@ impl Peer {
         substream.feedback = Some(Feedback {
             bytes: len,
             spread_us: u32::try_from(spread.as_micros()).unwrap_or(u32::MAX),
-            first_us: Some(micros(now.mono.before(spread).since(Time::ZERO)) as u32),
+            first_us: Some(now.mono.before(spread).0 as u32),
         });
         substream.fed = now.mono;
         if looped {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::id::PeerId;
-use crate::time::{Time, micros};
+use crate::time::Time;
 use crate::wire::Feedback;
 
 /// What is known of the uplink. Bounded, see the constants.
@@ -23,7 +23,7 @@ pub(crate) struct Uplink {
     rate_bps: Option<f64>,
     /// Taken for the rate while there is none.
     assumed_bps: f64,
-    /// Share of the rate that keeps queues short.
+    /// Share of `rate_bps` that keeps queues short.
     restraint: f64,
     adjusted: Time,
     /// When the first chunk was sent after the last report; [`Time::NEVER`] if none was.
@@ -95,7 +95,7 @@ impl Uplink {
 
     /// What the link carries, bits per second, less what it must yield.
     pub(crate) fn bps(&self) -> f64 {
-        self.rate_bps.unwrap_or(self.assumed_bps) * self.restraint
+        self.measured_bps().unwrap_or(self.assumed_bps)
     }
 
     /// As [`Self::bps`]; `None` until enough reports came.
@@ -110,7 +110,7 @@ impl Uplink {
         }
         if now.since(self.unreported) >= SILENCE {
             self.unreported = now;
-            self.offer_less(YIELD);
+            self.offer_less();
             tracing::debug!(bps = self.bps(), "nobody reports what we send, offering less");
         }
     }
@@ -133,15 +133,15 @@ impl Uplink {
             self.rate_bps = (self.rates.len() >= SAMPLES_MIN).then(|| quantile(&self.rates, 0.5));
         }
         if let (Some(sent), Some(came)) = (sent, feedback.first_us) {
-            let wait = self.trip(now, from, came.wrapping_sub(micros(sent.since(Time::ZERO)) as u32).cast_signed());
+            let wait = self.trip(now, from, came.wrapping_sub(sent.0 as u32).cast_signed());
             push(&mut self.waits, now, wait);
             self.adjust(now);
         }
     }
 
-    fn offer_less(&mut self, factor: f64) {
+    fn offer_less(&mut self) {
         match self.rate_bps {
-            Some(_) => self.restraint = (self.restraint * factor).max(RESTRAINT_MIN),
+            Some(_) => self.restraint = (self.restraint * YIELD).max(RESTRAINT_MIN),
             None => self.assumed_bps = (self.assumed_bps / 2.0).max(ASSUMED_MIN),
         }
     }
@@ -172,16 +172,11 @@ impl Uplink {
         }
         self.adjusted = now;
         let wait = quantile(&self.waits, WAIT_SHARE);
-        let factor = match () {
-            () if wait > WAIT_LONG => YIELD,
-            () if wait < WAIT_SHORT => RECOVER,
-            () => 1.0,
-        };
-        if factor < 1.0 {
-            self.offer_less(factor);
+        if wait > WAIT_LONG {
+            self.offer_less();
             tracing::debug!(wait, bps = self.bps(), "uplink congested, offering less");
-        } else {
-            self.restraint = (self.restraint * factor).min(1.0);
+        } else if wait < WAIT_SHORT {
+            self.restraint = (self.restraint * RECOVER).min(1.0);
         }
     }
 

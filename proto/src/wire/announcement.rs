@@ -3,6 +3,8 @@
 //! In low latency a segment is stated while it grows: each statement says all of it so far, so that any one of them makes up
 //! for those that were missed. Statements of a growing segment ride with chunks; the last one goes out on gossip.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::MAX_CHUNK_LEN;
@@ -141,6 +143,12 @@ impl Announcement {
     /// Index of the first chunk of part `index`; of the number after the last part, the number of chunks.
     pub fn part_begin(&self, index: usize) -> usize {
         self.parts.iter().take(index).map(|part| usize::from(part.chunks)).sum()
+    }
+
+    /// Which bytes of the segment part `index` is.
+    pub fn part_bytes(&self, index: usize) -> Range<u64> {
+        let at = |part: usize| self.byte_offset(self.part_begin(part));
+        at(index)..at(index + 1)
     }
 
     /// What was said of the segment when it had `count` parts; `count` is at least 1 and at most as many as it has.

@@ -53,9 +53,7 @@ impl Player {
     pub fn listed(&mut self, announcement: &Arc<Announcement>) -> bool {
         let at = self.segments.partition_point(|(a, _)| a.segment < announcement.segment);
         if let Some((known, missing)) = self.segments.get_mut(at).filter(|(a, _)| announcement.continues(a)) {
-            for index in known.lengths.len()..announcement.lengths.len() {
-                *missing |= 1 << index;
-            }
+            *missing |= positions(announcement) & !positions(known);
             *known = announcement.clone();
             return true;
         }
@@ -64,8 +62,7 @@ impl Player {
         if known || forgotten {
             return false;
         }
-        let all = u64::MAX >> (64 - announcement.lengths.len().clamp(1, 64));
-        self.segments.insert(at, (announcement.clone(), all));
+        self.segments.insert(at, (announcement.clone(), positions(announcement)));
         if self.segments.len() > REMEMBERED {
             self.segments.pop_front();
         }
@@ -120,8 +117,8 @@ impl Player {
     /// The first segment wanted is the one the hold-back lies in; play begins there once all of it up to there is here.
     fn advance_by_parts(&mut self, now: Time, wishes: &mut Vec<Wish>) {
         let Some((newest, _)) = self.segments.back() else { return };
+        let edge = newest.end().0 - (PART_HOLD_BACK * 1e6) as i64;
         if self.fetching != Some(newest.segment) {
-            let edge = newest.start.0 + newest.duration_us as i64 - (PART_HOLD_BACK * 1e6) as i64;
             let holds = |a: &Announcement| a.start.0 <= edge;
             let first = self.segments.iter().rev().find(|(a, _)| holds(a)).map(|(a, _)| a.segment);
             let Some(first) = self.first.or(first) else { return };
@@ -129,17 +126,17 @@ impl Player {
             wishes.extend((after..=newest.segment.0).map(|n| Wish::Segment(SegmentNumber(n), n == first.0)));
             (self.first, self.fetching) = (Some(first), Some(newest.segment));
         }
-        self.play_parts(now, wishes);
+        self.play_parts(now, edge, wishes);
     }
 
-    fn play_parts(&mut self, now: Time, wishes: &mut Vec<Wish>) {
+    /// `edge`: where the hold-back ends, as the media's time.
+    fn play_parts(&mut self, now: Time, edge: i64, wishes: &mut Vec<Wish>) {
         let Some((number, turn)) = self.next_part else {
             let Some((first, missing)) = self.first.and_then(|first| self.find(first)) else { return };
             // What it holds without a gap from where decoding begins.
             let held = (missing.trailing_zeros() as usize).min(first.lengths.len());
-            let back = self.segments.back().map_or(0, |(a, _)| a.start.0 + a.duration_us as i64) - first.start.0;
             let part = i64::from(first.parts[0].duration_us).max(1);
-            let begin = ((back - (PART_HOLD_BACK * 1e6) as i64) / part).clamp(0, first.lengths.len() as i64 - 1);
+            let begin = ((edge - first.start.0) / part).clamp(0, first.lengths.len() as i64 - 1);
             let begins = ChunkNumber(first.first_chunk.0 + begin as u64);
             if held > begin as usize {
                 self.startup = Some(now.since(self.joined).as_secs_f64());
@@ -147,17 +144,8 @@ impl Player {
             }
             return;
         };
-        if turn > now {
-            return;
-        }
-        if self.holds(number) {
-            if let Some(since) = self.dry_since.take() {
-                self.stalls.1 += now.since(since).as_secs_f64();
-            }
+        if self.goes_on(now, turn, |player| player.holds(number)) {
             self.show_part(number, now, wishes);
-        } else if self.dry_since.is_none() {
-            self.dry_since = Some(now);
-            self.stalls.0 += 1;
         }
     }
 
@@ -172,8 +160,8 @@ impl Player {
         wishes.push(Wish::Wake(turn));
     }
 
-    /// The viewer leaves.
-    pub fn stop(&mut self, now: Time) {
+    /// A stall, if there is one, is over: play goes on, or the viewer leaves.
+    pub fn end_stall(&mut self, now: Time) {
         self.stalls.1 = self.stalled_seconds(now);
         self.dry_since = None;
     }
@@ -209,18 +197,24 @@ impl Player {
             }
             return;
         };
-        if turn > now {
-            return;
-        }
-        if self.complete(number) {
-            if let Some(since) = self.dry_since.take() {
-                self.stalls.1 += now.since(since).as_secs_f64();
-            }
+        if self.goes_on(now, turn, |player| player.complete(number)) {
             self.show(number, now, wishes);
+        }
+    }
+
+    /// Whether what comes next is shown now: its turn has come, and it is here. If it isn't, the player stalls.
+    fn goes_on(&mut self, now: Time, turn: Time, is_here: impl FnOnce(&Self) -> bool) -> bool {
+        if turn > now {
+            return false;
+        }
+        let here = is_here(self);
+        if here {
+            self.end_stall(now);
         } else if self.dry_since.is_none() {
             self.dry_since = Some(now);
             self.stalls.0 += 1;
         }
+        here
     }
 
     fn show(&mut self, number: SegmentNumber, now: Time, wishes: &mut Vec<Wish>) {
@@ -244,4 +238,9 @@ impl Player {
     pub fn stalled_seconds(&self, now: Time) -> f64 {
         self.stalls.1 + self.dry_since.map_or(0.0, |since| now.since(since).as_secs_f64())
     }
+}
+
+/// A bit for each chunk of a segment, as far as it is announced.
+fn positions(announcement: &Announcement) -> u64 {
+    u64::MAX >> (64 - announcement.lengths.len().clamp(1, 64))
 }

@@ -92,7 +92,7 @@ impl World {
         let now = self.now;
         let node = self.node_mut(who);
         node.alive = false;
-        node.player.stop(now);
+        node.player.end_stall(now);
         for with in std::mem::take(&mut node.connections) {
             let after = if silent { SILENT_LOSS } else { self.delay(who, with) };
             self.push(self.now + after, with, Event::Sever { with: who });

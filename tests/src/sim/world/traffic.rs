@@ -140,7 +140,7 @@ impl World {
         let now = self.now;
         let Some(segment) = self.segment_of(number) else { return };
         let len = u64::from(segment.length_of(number).unwrap_or(0));
-        let announced = self.announced(number);
+        let stated = segment.index_of(number).map_or(segment.announced, |index| segment.stated(index));
         let fresh = genuine && self.nodes[who as usize].player.arrived(number);
         if self.meter.warm {
             let count = match (genuine, fresh) {
@@ -150,7 +150,7 @@ impl World {
             };
             *count += len;
             if fresh {
-                self.meter.diffusion.add(WallTime(now.0 as i64).seconds_since(announced));
+                self.meter.diffusion.add(WallTime(now.0 as i64).seconds_since(stated));
             }
         }
         let from = from.map(peer_id);
@@ -162,11 +162,5 @@ impl World {
 
     fn segment_of(&self, number: ChunkNumber) -> Option<&Arc<Announcement>> {
         self.said.get((number.0 / self.chunks_per_segment) as usize)?.last()
-    }
-
-    /// When a chunk was first stated.
-    fn announced(&self, number: ChunkNumber) -> WallTime {
-        let said = self.said.get((number.0 / self.chunks_per_segment) as usize).map_or(&[][..], Vec::as_slice);
-        said.iter().find(|a| a.index_of(number).is_some()).map_or(WallTime(0), |a| a.announced)
     }
 }
