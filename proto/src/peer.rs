@@ -50,7 +50,7 @@ use pace::Pace;
 use requests::{Purpose, Requests};
 use track::Track;
 use uploads::Uploads;
-use window::Segment;
+use window::{Segment, Timing};
 
 /// Renditions followed at once: one picture, one sound, one subtitle, and the next of each while switching.
 const TRACKS_MAX: usize = 8;
@@ -258,22 +258,22 @@ impl Peer {
         let Some(t) = self.track_index(announcement.rendition, announcement.epoch) else { return };
         let (heard, keep) = (now.mono, self.config.window);
         let pace = self.tracks[t].pace;
-        let origin_at = self.origin_timer(heard, pace.due, pace);
+        let timing = self.timing(heard, pace.due, pace);
         let track = &mut self.tracks[t];
         let live = announcement.announced >= track.joined || track.window.is_rhythmic(&announcement, heard);
         let (first, end) = (announcement.first_chunk, announcement.end_chunk());
         let known = track.window.segment_mut(announcement.segment).filter(|s| announcement.continues(&s.announcement));
         let fresh = match known {
             Some(known) => {
-                let fresh = known.grow(announcement, heard, origin_at);
+                let fresh = known.grow(announcement, timing);
                 if live && !known.wanted {
-                    known.want(heard, origin_at);
+                    known.want(timing);
                 }
                 fresh
             }
             None => {
                 let fresh = 0..announcement.lengths.len();
-                if !track.window.add(Segment::new(announcement, heard, origin_at, live), keep) {
+                if !track.window.add(Segment::new(announcement, timing, live), keep) {
                     return;
                 }
                 if track.window.has_hole_before(end) {
@@ -311,18 +311,23 @@ impl Peer {
     fn wanted(&mut self, now: Now, rendition: RenditionId, epoch: Epoch, number: SegmentNumber, first: bool) {
         let Some(t) = self.track_index(rendition, epoch) else { return };
         let pace = self.tracks[t].pace;
-        let origin_at = self.origin_timer(now.mono, pace.catch_up, pace);
+        let timing = self.timing(now.mono, pace.catch_up, pace);
         let track = &mut self.tracks[t];
         let Some(segment) = track.window.segment_mut(number) else { return };
         if segment.is_complete() {
             return;
         }
         if !segment.wanted {
-            segment.want(now.mono, origin_at);
+            segment.want(timing);
         }
         if first {
-            // The picture waits for this one: no time for anybody but the origin.
-            segment.spans.iter_mut().for_each(|span| span.origin_at = now.mono);
+            // The picture waits for this one: no time for anybody but the origin. In low latency what else was announced before
+            // we came is due within a part or two of it, before neighbours are found.
+            let at_once = Timing::now(now.mono);
+            segment.spans.iter_mut().for_each(|span| span.timing = at_once);
+            let by_parts = !segment.announcement.parts.is_empty();
+            let follows = |s: &&mut Segment| by_parts && !s.wanted && s.announcement.segment > number;
+            track.window.segments.iter_mut().filter(follows).for_each(|s| s.want(at_once));
         }
         track.repair_at = now.mono;
     }
@@ -391,7 +396,7 @@ impl Peer {
         }
         let len = u64::from(segment.announcement.lengths[index]);
         let fresh = segment.have.insert(index);
-        let lateness = now.mono.since(segment.span(index).heard).as_secs_f64();
+        let lateness = now.mono.since(segment.timing(index).heard).as_secs_f64();
         let lag = self.clock.now(now).seconds_since(segment.announcement.stated(index));
         self.count_arrival(from, len, fresh);
         if !fresh {

@@ -12,7 +12,7 @@ use super::neighbours::Neighbour;
 use super::pace::Pace;
 use super::requests::{InFlight, Purpose};
 use super::track::Track;
-use super::window::Span;
+use super::window::Timing;
 use super::{Peer, seeding};
 
 /// How often to look while something is due and nobody could be asked. Well below the patience, above the cost of a look.
@@ -64,7 +64,7 @@ impl Peer {
         let wanted = track.window.segments.iter().filter(|s| s.wanted && !s.is_complete());
         let chunks = wanted.flat_map(|segment| {
             segment.open().map(move |(index, number)| {
-                let Span { heard, origin_at, .. } = segment.span(index);
+                let Timing { heard, origin_at, .. } = segment.timing(index);
                 let substream = &track.substreams[usize::from(track.substream_of(number))];
                 let expected = substream.parent.is_some() && substream.cursor <= number;
                 let patience = if expected { substream.patience(track.pace.patience) } else { 0.0 };
@@ -117,7 +117,7 @@ impl Peer {
         let parent = substream.parent.filter(|_| substream.cursor <= number);
         let recent = track.tried.iter().filter(|(n, _, until)| *n == number && *until > now);
         let tried: Vec<PeerId> = recent.map(|(_, peer, _)| *peer).collect();
-        let heard = track.window.find(number).map(|(segment, index)| segment.span(index).heard);
+        let heard = track.window.find(number).map(|(segment, index)| segment.timing(index).heard);
         let old = heard.is_some_and(|heard| now.since(heard) >= track.pace.held_after);
         let holds = |n: &Neighbour| {
             n.track_in(track.rendition, track.epoch).is_some_and(|t| old || t.head.is_some_and(|h| h >= number))
@@ -149,7 +149,7 @@ impl Peer {
             self.tracks[t].window.segments.iter().enumerate().filter(|(_, s)| s.wanted && !s.is_complete())
         {
             for (index, number) in segment.open() {
-                let Span { heard, origin_at, .. } = segment.span(index);
+                let Timing { heard, origin_at, .. } = segment.timing(index);
                 if self.origin_at(t, number, origin_at, heard) > now.mono {
                     continue;
                 }
@@ -209,7 +209,7 @@ impl Peer {
                 }
             }
             if !complete {
-                segment.spans.iter_mut().for_each(|span| span.origin_at = span.origin_at.max(retry));
+                segment.spans.iter_mut().for_each(|span| span.timing.origin_at = span.timing.origin_at.max(retry));
             }
         }
         track.repair_at = now.mono;
@@ -261,11 +261,12 @@ impl Peer {
 
     /// Repairs without an answer for too long are asked of somebody else too.
     fn expire_repairs(&mut self, now: Time, out: &mut Vec<Output>) {
-        let slow = |r: &InFlight| r.purpose == Purpose::Get && now >= self.answer_due(r);
-        let overdue: Vec<_> = self.requests.iter().filter(|(_, r)| slow(r)).map(|(id, _)| *id).collect();
+        let due = |r: &InFlight| r.purpose == Purpose::Get && now >= self.answer_due(r);
+        let overdue: Vec<_> = self.requests.iter().filter(|(_, r)| due(r)).map(|(id, _)| *id).collect();
         for id in overdue {
             if let Some(request) = self.requests.close(id) {
-                if let Some(neighbour) = self.neighbours.find_mut(request.to) {
+                let slow = now >= self.slow_from(&request);
+                if let Some(neighbour) = self.neighbours.find_mut(request.to).filter(|_| slow) {
                     neighbour.strikes = neighbour.strikes.saturating_add(1);
                 }
                 self.reopen(Now { mono: now, ..Now::default() }, &request, RETRY_FAILED);
@@ -274,19 +275,27 @@ impl Peer {
         }
     }
 
-    /// When an open repair counts as slow.
+    /// When an open repair is waited for no longer: it is slow, or only the origin can bring the chunk in time.
     fn answer_due(&self, repair: &InFlight) -> Time {
-        let pace = self.track_index(repair.rendition, repair.epoch).map(|t| self.tracks[t].pace);
-        repair.at + pace.map_or(Duration::ZERO, |pace| pace.answer_within)
+        let track = self.track_index(repair.rendition, repair.epoch).map(|t| &self.tracks[t]);
+        let found = track.and_then(|track| track.window.find(repair.number));
+        let last = found.map_or(Time::NEVER, |(segment, index)| segment.timing(index).last);
+        let slow = self.slow_from(repair);
+        if last > repair.at { last.min(slow) } else { slow }
     }
 
-    /// When our timer lets us fetch from the origin what must be here within `time` of `heard`.
-    pub(super) fn origin_timer(&mut self, heard: Time, time: Duration, pace: Pace) -> Time {
+    fn slow_from(&self, repair: &InFlight) -> Time {
+        let track = self.track_index(repair.rendition, repair.epoch);
+        repair.at + track.map_or(Duration::ZERO, |t| self.tracks[t].pace.answer_within)
+    }
+
+    /// When to ask whom for what must be here within `time` of `heard`.
+    pub(super) fn timing(&mut self, heard: Time, time: Duration, pace: Pace) -> Timing {
         let fetch = self.origin_took.mul_f64(pace.origin_factor) + pace.origin_margin;
         let last = (heard + time).before(fetch).max(heard);
         let spread = last.since(heard).mul_f64(self.config.origin_spread_share);
         let wait = seeding::staggered(spread, self.audience.max(1), self.rng.unit());
-        last.before(spread) + wait
+        Timing { heard, origin_at: last.before(spread) + wait, last }
     }
 
     pub(super) fn repair_deadline(&self) -> Time {

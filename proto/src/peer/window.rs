@@ -39,10 +39,25 @@ impl Positions {
 pub(crate) struct Span {
     /// Index of the chunk after its last.
     pub(crate) end: usize,
-    /// When we heard of it, or when a player first wanted it, if that was later.
+    pub(crate) timing: Timing,
+}
+
+/// When chunks may be asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    /// When we heard of them, or when a player first wanted them, if that was later.
     pub(crate) heard: Time,
     /// When our own timer lets us ask the origin.
     pub(crate) origin_at: Time,
+    /// From then on only the origin can bring them in time: nobody else's answer is waited for.
+    pub(crate) last: Time,
+}
+
+impl Timing {
+    /// At once, and of the origin.
+    pub(crate) fn now(now: Time) -> Self {
+        Self { heard: now, origin_at: now, last: now }
+    }
 }
 
 /// One announced segment.
@@ -62,32 +77,32 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// A segment just heard of.
-    pub(crate) fn new(announcement: Arc<Announcement>, heard: Time, origin_at: Time, wanted: bool) -> Self {
-        let spans = vec![Span { end: announcement.lengths.len(), heard, origin_at }];
+    pub(crate) fn new(announcement: Arc<Announcement>, timing: Timing, wanted: bool) -> Self {
+        let spans = vec![Span { end: announcement.lengths.len(), timing }];
         let (have, asked, at_origin) = Default::default();
         Self { announcement, spans, wanted, have, asked, at_origin }
     }
 
     /// Takes over what is now said of a growing segment. Returns the positions that are new.
-    pub(crate) fn grow(&mut self, announcement: Arc<Announcement>, heard: Time, origin_at: Time) -> Range<usize> {
+    pub(crate) fn grow(&mut self, announcement: Arc<Announcement>, timing: Timing) -> Range<usize> {
         let fresh = self.announcement.lengths.len()..announcement.lengths.len();
         if !fresh.is_empty() {
-            self.spans.push(Span { end: fresh.end, heard, origin_at });
+            self.spans.push(Span { end: fresh.end, timing });
         }
         self.announcement = announcement;
         fresh
     }
 
     /// A player wants what nobody wanted before: it counts as heard of now.
-    pub(crate) fn want(&mut self, heard: Time, origin_at: Time) {
+    pub(crate) fn want(&mut self, timing: Timing) {
         self.wanted = true;
-        self.spans = vec![Span { end: self.announcement.lengths.len(), heard, origin_at }];
+        self.spans = vec![Span { end: self.announcement.lengths.len(), timing }];
     }
 
-    /// What was announced together with the chunk at `index`.
-    pub(crate) fn span(&self, index: usize) -> Span {
+    /// When the chunk at `index` may be asked for.
+    pub(crate) fn timing(&self, index: usize) -> Timing {
         let at = self.spans.partition_point(|span| span.end <= index).min(self.spans.len() - 1);
-        self.spans[at]
+        self.spans[at].timing
     }
 
     /// Whether all that is announced of it is here.
@@ -165,7 +180,7 @@ impl Window {
     pub(crate) fn is_rhythmic(&self, announcement: &Announcement, now: Time) -> bool {
         self.segments.back().is_some_and(|newest| {
             announcement.first_chunk >= newest.announcement.end_chunk()
-                && now.since(newest.spans[0].heard) >= announcement.duration() / 2
+                && now.since(newest.spans[0].timing.heard) >= announcement.duration() / 2
         })
     }
 

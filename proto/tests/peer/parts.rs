@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use starling_proto::wire::{ChunkStatus, Kind, Rendition};
-use starling_proto::{ChunkNumber, Config, Input, Output};
+use starling_proto::wire::{Announcement, ChunkStatus, Kind, Rendition};
+use starling_proto::{ChunkNumber, Config, Input, Output, SegmentNumber, WallTime};
 
 use crate::rig::*;
 
@@ -127,4 +127,22 @@ fn one_who_joins_within_a_segment_gets_it_from_its_beginning() {
             requests(&out).iter().any(|r| r.3 == number) || fetches(&out).iter().any(|f| (f.1..f.2).contains(&number));
         assert!(asked, "{}", ChunkNumber(number));
     }
+}
+
+#[test]
+fn who_begins_fetches_all_that_was_announced_from_there_on_at_once() {
+    let mut rig = Rig::new(viewer());
+    follow(&mut rig);
+    let before = |segment, parts| {
+        let said = growing(segment, parts, rig.now);
+        Arc::new(Announcement { announced: WallTime(-1_000_000), ..(*said).clone() })
+    };
+    let (whole, begun) = (before(0, CHUNKS), before(1, 2));
+    for announcement in [whole, begun] {
+        rig.feed(Input::Announced { announcement });
+    }
+    let first = SegmentNumber(0);
+    let out = rig.feed(Input::Wanted { rendition: RENDITION, epoch: EPOCH, segment: first, first: true });
+    let fetched: Vec<_> = fetches(&out).iter().map(|f| (f.1, f.2)).collect();
+    assert_eq!(fetched, [(0, CHUNKS), (CHUNKS, CHUNKS + 2)]);
 }

@@ -1,9 +1,10 @@
 //! Getting chunks: pull-ahead, repair, origin.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use starling_proto::wire::{ChunkHeader, ChunkStatus, Kind};
-use starling_proto::{ChunkNumber, Input, Outcome, Output};
+use starling_proto::wire::{Announcement, ChunkHeader, ChunkStatus, Kind};
+use starling_proto::{ChunkNumber, Input, Outcome, Output, SegmentNumber, WallTime};
 
 use crate::rig::*;
 
@@ -183,4 +184,24 @@ fn chunks_that_outrun_their_statement_are_not_asked_again() {
     let mut out = rig.feed(dropped);
     out.extend(plain(rig.pass(5 * SECOND)));
     assert!(requests(&out).iter().any(|r| r.3 == ahead) || fetches(&out).iter().any(|f| (f.1..f.2).contains(&ahead)));
+}
+
+#[test]
+fn of_silent_neighbours_no_answer_is_waited_for_when_only_the_origin_can_be_in_time() {
+    for neighbours in 1..=6 {
+        let mut rig = Rig::viewer(true);
+        for neighbour in 0..neighbours {
+            rig.meet(id(2 + neighbour), status(1, 7, 1_000_000));
+        }
+        let before = announcement(EPOCH, 0, rig.now);
+        let announcement = Arc::new(Announcement { announced: WallTime(-1_000_000), ..(*before).clone() });
+        rig.feed(Input::Announced { announcement });
+        let out =
+            rig.feed(Input::Wanted { rendition: RENDITION, epoch: EPOCH, segment: SegmentNumber(0), first: false });
+        let mut fetched: Vec<_> = fetches(&out);
+        // A player that has one segment of two seconds needs it when that is played; a fetch may take half a second.
+        fetched.extend(fetches(&plain(rig.pass(SECOND * 3 / 2))));
+        let fetched: Vec<_> = fetched.iter().flat_map(|f| f.1..f.2).collect();
+        assert!((0..CHUNKS).all(|number| fetched.contains(&number)), "of {neighbours}: {fetched:?}");
+    }
 }
