@@ -135,7 +135,7 @@ impl Shelf {
         Ok(Coming { shelf: self, path, id })
     }
 
-    /// Stores a segment or initialization section.
+    /// Stores a segment or initialization section, which then is no longer coming.
     pub(super) fn put(&self, path: &str, body: Bytes) {
         let mut inner = self.lock();
         let (digest, lasting) = (blake3::hash(&body), is_init(&body));
@@ -150,6 +150,8 @@ impl Shelf {
         let file =
             File { body: Some(body), lasting, read: false, digest, generation, superseded: false, age: inner.count };
         inner.files.insert(path.to_owned(), file);
+        // With the file: a playlist that came in between would wait for another of the same name.
+        inner.coming.remove(path);
         inner.shrink();
         drop(inner);
         self.changed.send_replace(());

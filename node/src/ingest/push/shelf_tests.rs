@@ -50,6 +50,16 @@ async fn other_bytes_under_the_same_name_are_another_generation() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_here_is_not_coming_any_more() {
+    let (shelf, now) = (Shelf::default(), Instant::now());
+    let coming = shelf.expect("live/a.ts", now).unwrap();
+    shelf.put("live/a.ts", segment(1));
+    put(&shelf, playlist(0, &["a.ts"], ""), now).unwrap();
+    assert_eq!(shelf.generation("live/index.m3u8", "live/a.ts"), 1, "the playlist means what was put a moment before");
+    drop(coming);
+}
+
+#[tokio::test]
 async fn a_playlist_is_read_once_and_again_when_it_changes() {
     let (shelf, now) = (Shelf::default(), Instant::now());
     put(&shelf, playlist(0, &["a.ts"], ""), now).unwrap();
