@@ -224,8 +224,9 @@ fn the_wire_is_as_it_was() {
             free_slots: 3,
             statement: Bytes::from_static(b"st"),
             instead: vec![],
+            notice: true,
         },
-        "a5 0100 02 1903e8 03 82 1a04030201 07 0403 05 427374",
+        "a6 0100 02 1903e8 03 82 1a04030201 07 0403 05 427374 07 f5",
     );
     golden(&ChunkHeader::without_chunk(ChunkStatus::Loop), "a2 0102 0400");
     golden(

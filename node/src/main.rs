@@ -24,12 +24,13 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    // Two workers carry hundreds of neighbours; a viewer's machine has other things to do.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
+    // A thread of its own carries any viewer; what wakes across threads costs (see tests/ABLATIONS.md). A broadcaster draws
+    // and encodes beside its network.
+    let mut builder = match cli.command {
+        Command::Broadcast(_) => tokio::runtime::Builder::new_multi_thread(),
+        Command::Watch(_) | Command::Probe(_) => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder.worker_threads(2).enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         let shutdown = os::termination().context("listening for signals")?;
         match cli.command {

@@ -21,6 +21,7 @@ pub fn register(registry: &mut Registry, stats: &Stats) {
     );
     bytes("sent_peers", "Media sent to other participants", stats.sent.peers);
     bytes("control", "Bytes sent and received that are not media", stats.control_bytes);
+    bytes("duplicates", "Media that arrived again, also in the received", stats.duplicate_bytes);
     let mut count = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
     count("rejected_chunks", "Chunks that were not what the broadcaster signed", stats.rejected_chunks);
     count("duplicate_chunks", "Chunks that arrived again", stats.duplicate_chunks);

@@ -26,6 +26,8 @@ pub struct Stats {
     pub control_bytes: u64,
     /// Chunks that arrived more than once.
     pub duplicate_chunks: u64,
+    /// Their bytes; also in `received`.
+    pub duplicate_bytes: u64,
     /// Media requests to the origin.
     pub origin_requests: u64,
     /// Upload state.

@@ -240,7 +240,7 @@ impl Directory {
 
     fn hints(&mut self, now: Time, asker: Handle, stream: StreamId, role: Role) -> Vec<Hint> {
         let Some(Stream { index, rosters, .. }) = self.registry.streams.get(&stream) else { return Vec::new() };
-        let members = || rosters.members.iter().filter_map(|peer| self.registry.find(*peer, stream));
+        let members = || rosters.members.iter().filter_map(|m| self.registry.find(m.peer, stream));
         let members: Vec<Handle> = if role == Role::Source { members().collect() } else { Vec::new() };
         let viewers = &mut self.registry.viewers;
         let mut ranking = Ranking { viewers, index, rng: &mut self.rng, config: &self.config, now };

@@ -412,13 +412,14 @@ impl Peer {
             substream.arrived_after(lateness);
             substream.lags_by(lag);
         }
-        let repaired = from.filter(|p| substream.parent.is_some_and(|parent| parent != *p));
+        let others = |p: &PeerId| substream.parent.is_some_and(|parent| parent != *p) && substream.trial != Some(*p);
+        let repaired = from.filter(others);
+        let was_trial = self.cancel_if_here(now, t, number, out);
         if let Some(peer) = repaired {
             self.stats.repaired_chunks += 1;
-            self.missed(now, t, s, peer, out);
-        }
-        if from.is_some_and(|p| self.tracks[t].substreams[usize::from(s)].parent != Some(p)) || from.is_none() {
-            self.cancel_if_here(t, number, out);
+            if !was_trial {
+                self.missed(now, t, s, peer, out);
+            }
         }
         self.cancel_repairs(t, number, out);
         if let Some(neighbour) = from.and_then(|p| self.neighbours.find_mut(p)) {

@@ -60,6 +60,7 @@ sample!(ChunkHeader requires [1, 4] {
     free_slots: any::<u16>(),
     statement: blob(),
     instead: vec(peer(), 0..4),
+    notice: any::<bool>(),
 });
 
 sample!(ControlRequest requires [] {

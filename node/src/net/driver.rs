@@ -291,6 +291,7 @@ impl Driver {
                 self.wanted_before_catalogue.push(rendition);
             }
             self.inputs.push_back(Input::Followed { rendition });
+            self.tell_what_is_known(rendition);
         }
     }
 
@@ -371,6 +372,7 @@ impl Driver {
             rejected_chunks: counters.rejected_chunks,
             control_bytes: self.overhead.load(Ordering::Relaxed),
             duplicate_chunks: counters.duplicate_chunks,
+            duplicate_bytes: counters.duplicate_bytes,
             origin_requests: counters.origin_fetches,
             upload: Upload {
                 enabled: self.upload,

@@ -13,8 +13,9 @@ use crate::id::{PeerId, RequestId, StreamId};
 use crate::time::{Now, Time};
 use crate::wire::{HintResponse, Roster, RosterMember};
 
-/// Younger viewers are left out as long as [`SEASONED_MIN`] older ones exist.
-const SEASONED_AFTER: Duration = Duration::from_secs(5);
+/// Younger viewers are left out as long as [`SEASONED_MIN`] older ones exist: what they say they can upload is assumed until
+/// they have sent for a while, and every seed that turns out weak moves the root of a tree twice.
+const SEASONED_AFTER: Duration = Duration::from_secs(30);
 
 /// See [`SEASONED_AFTER`].
 const SEASONED_MIN: usize = 8;
@@ -26,6 +27,10 @@ const AGE_MAX: Duration = Duration::from_secs(600);
 /// How much a member of the last roster counts for more than others: seeds that stay are seeds with warm connections.
 /// A guess.
 const INCUMBENT_FACTOR: u64 = 2;
+
+/// A member keeps its weight until its ability is this many times as large or small, in percent: seeds follow the weights,
+/// and measurements waver by some tens of percent.
+const WEIGHT_KEPT_PERCENT: u32 = 160;
 
 /// A roster that could be twice as large, or lost half its members, is replaced within its term. If the look at
 /// everybody finds no better one, the next look comes no sooner than this.
@@ -39,7 +44,7 @@ const HELD_MAX: usize = 64;
 pub(super) struct Rosters {
     pub(super) term: u64,
     /// By rising name.
-    pub(super) members: Vec<PeerId>,
+    pub(super) members: Vec<RosterMember>,
     signed: Bytes,
     /// The wall clock's term of the last look at everybody.
     clock_term: Option<u64>,
@@ -52,7 +57,12 @@ pub(super) struct Rosters {
 impl Rosters {
     /// A participant left.
     pub(super) fn lose(&mut self, peer: PeerId) {
-        self.lost += usize::from(self.members.binary_search(&peer).is_ok());
+        self.lost += usize::from(self.weight_of(peer).is_some());
+    }
+
+    /// The weight of a member.
+    fn weight_of(&self, peer: PeerId) -> Option<u32> {
+        self.members.binary_search_by_key(&peer, |member| member.peer).ok().map(|at| self.members[at].weight)
     }
 
     /// Sends an answer with the newest signed roster; the very first answers wait for theirs to be signed.
@@ -94,16 +104,16 @@ pub(super) fn renew(now: Now, config: &Config, id: StreamId, stream: &mut Stream
         return None;
     }
     let members = elect(now.mono, config, stream, viewers);
-    let peers: Vec<PeerId> = members.iter().map(|member| member.peer).collect();
+    let same = members.iter().map(|m| m.peer).eq(stream.rosters.members.iter().map(|m| m.peer));
     let rosters = &mut stream.rosters;
     rosters.clock_term = Some(clock_term);
     rosters.lost = 0;
-    rosters.content_at = (!turned && peers == rosters.members).then_some(now.mono);
+    rosters.content_at = (!turned && same).then_some(now.mono);
     if rosters.content_at.is_some() {
         return None;
     }
     rosters.term = clock_term.max(rosters.term.saturating_add(1));
-    rosters.members = peers;
+    rosters.members.clone_from(&members);
     let audience = u32::try_from(stream.index.len()).unwrap_or(u32::MAX);
     let roster = Roster { issuer: config.issuer, term: rosters.term, members, audience };
     Some(Output::SignRoster { stream: id, roster })
@@ -128,7 +138,16 @@ fn elect(now: Time, config: &Config, stream: &Stream, viewers: &Slab) -> Vec<Ros
     elected.extend(others.into_iter().take(room));
     elected.truncate(config.roster_max);
     elected.sort_by_key(|viewer| viewer.peer);
-    elected.iter().map(|v| RosterMember { peer: v.peer, weight: v.claims.ability_kbps().max(1) }).collect()
+    let member = |v: &&Viewer| {
+        let ability = v.claims.ability_kbps().max(1);
+        let near = |kept: &u32| {
+            let (less, more) = (ability.min(*kept), ability.max(*kept));
+            u64::from(more) * 100 <= u64::from(less) * u64::from(WEIGHT_KEPT_PERCENT)
+        };
+        let weight = stream.rosters.weight_of(v.peer).filter(near).unwrap_or(ability);
+        RosterMember { peer: v.peer, weight }
+    };
+    elected.iter().map(member).collect()
 }
 
 fn candidates<'a>(now: Time, stream: &Stream, viewers: &'a Slab) -> Vec<(u64, &'a Viewer)> {
@@ -136,10 +155,9 @@ fn candidates<'a>(now: Time, stream: &Stream, viewers: &'a Slab) -> Vec<(u64, &'
     let able: Vec<&Viewer> = everyone.filter_map(|handle| viewers.get(handle)).filter(|v| v.is_able()).collect();
     let seasoned = |viewer: &Viewer| viewer.age(now) >= SEASONED_AFTER;
     let enough = able.iter().filter(|viewer| seasoned(viewer)).count() >= SEASONED_MIN;
-    let members = &stream.rosters.members;
     let score = |viewer: &Viewer| {
         let age = viewer.age(now).min(AGE_MAX).as_secs().max(1);
-        let stays = if members.binary_search(&viewer.peer).is_ok() { INCUMBENT_FACTOR } else { 1 };
+        let stays = if stream.rosters.weight_of(viewer.peer).is_some() { INCUMBENT_FACTOR } else { 1 };
         u64::from(viewer.claims.ability_kbps()) * age * stays
     };
     able.into_iter().filter(|viewer| !enough || seasoned(viewer)).map(|viewer| (score(viewer), viewer)).collect()

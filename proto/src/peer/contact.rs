@@ -69,6 +69,10 @@ impl Peer {
         }
         let hello = Some(self.hello(now));
         out.push(Output::Tell { to: peer, request: Box::new(ControlRequest { hello, ..ControlRequest::none() }) });
+        if self.catalogue.is_none() && self.config.role == Role::Viewer {
+            // The picture waits for it; what is signed needs no introduction.
+            out.push(Output::FetchWindow { from: peer, rendition: None });
+        }
     }
 
     pub(super) fn disconnected(&mut self, now: Now, peer: PeerId) {
@@ -293,7 +297,9 @@ impl Peer {
         if surplus == 0 {
             return;
         }
-        let feeds = |peer: PeerId| self.tracks.iter().flat_map(|t| &t.substreams).any(|s| s.parent == Some(peer));
+        let feeds = |peer: PeerId| {
+            self.tracks.iter().flat_map(|t| &t.substreams).any(|s| s.parent == Some(peer) || s.trial == Some(peer))
+        };
         let idle = self.neighbours.iter().filter(|n| {
             n.role != Some(Role::Source)
                 && now.since(n.since) >= PRUNE_AGE_MIN

@@ -10,13 +10,15 @@ use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, ControlRequest, Feedba
 use super::io::Output;
 use super::neighbours::Neighbour;
 use super::requests::{InFlight, Purpose};
-use super::track::Track;
+use super::track::{Ahead, Track};
 use super::{Peer, seeding};
 
 /// How soon to look again when nobody could be a parent.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// Misses that cost a parent its place. One may be chance.
 const MISSES_MAX: u8 = 2;
+/// Candidates tried before the parent is asked for a chunk after all: each costs a round trip.
+const TRIALS_MAX: u8 = 3;
 /// A parent stays at least this long before a better one is considered (research notes §3.4: at most one switch in 5 s).
 const STAY_MIN: Duration = Duration::from_secs(5);
 /// What a hop costs, in seconds: a delay and a turn in a queue (a guess; 40 ms and a few chunks at 10 Mbit/s).
@@ -48,30 +50,32 @@ impl Peer {
 
     fn supply(&mut self, now: Now, t: usize, s: u8, out: &mut Vec<Output>) {
         if self.tracks[t].substreams[usize::from(s)].look_at <= now.mono {
-            self.look_for_parent(now, t, s, out);
+            self.look_for_parent(now, t, s);
         }
         let track = &self.tracks[t];
         let substream = &track.substreams[usize::from(s)];
-        let (Some(parent), None) = (substream.parent, substream.in_flight) else { return };
+        let (Some(parent), None) = (substream.asked(), substream.in_flight) else { return };
         let Some(number) = track.next_wanted(s) else { return };
         let (rendition, epoch) = (track.rendition, track.epoch);
         let feedback = self.tracks[t].substreams[usize::from(s)].feedback.take();
         let id =
             self.requests.open(InFlight { to: parent, rendition, epoch, number, purpose: Purpose::Next, at: now.mono });
-        self.tracks[t].substreams[usize::from(s)].in_flight = Some((id, number));
+        self.tracks[t].substreams[usize::from(s)].in_flight = Some(Ahead { id, number, to: parent });
         let request = ChunkRequest { kind: Kind::Next, epoch, rendition, number, feedback };
         out.push(Output::Request { id, to: parent, request });
     }
 
     /// Finds a parent for an orphaned substream, or a much better one for a supplied one.
-    fn look_for_parent(&mut self, now: Now, t: usize, s: u8, out: &mut Vec<Output>) {
+    fn look_for_parent(&mut self, now: Now, t: usize, s: u8) {
         let jitter = self.rng.jitter(self.config.improve_interval);
         let improvement = self.tracks[t].pace.improvement_min;
         let substream = &self.tracks[t].substreams[usize::from(s)];
-        let current = substream.parent;
-        let settled = current.is_some() && now.mono.since(substream.since) < STAY_MIN;
+        let (current, noticed) = (substream.parent, substream.noticed);
+        let stays = !noticed && now.mono.since(substream.since) < STAY_MIN;
+        let settled = current.is_some() && (stays || substream.trial.is_some());
         let best = if settled { None } else { self.best_parent(now.mono, t, s) };
-        let current_cost = current.map(|p| self.cost_of(p, t, s).unwrap_or(f64::INFINITY));
+        let kept_cost = |p| self.cost_of(p, t, s).filter(|_| !noticed);
+        let current_cost = current.map(|p| kept_cost(p).unwrap_or(f64::INFINITY));
         let take = match (best, current_cost) {
             (Some((peer, cost)), Some(now_costs)) => Some(peer) != current && cost + improvement <= now_costs,
             (found, None) => found.is_some(),
@@ -80,16 +84,17 @@ impl Peer {
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
         substream.look_at = match (take, current) {
             (false, None) => now.mono + LOOK_AGAIN,
+            (false, Some(_)) if noticed => now.mono + LOOK_AGAIN,
             (true, _) | (false, Some(_)) => now.mono + self.config.improve_interval + jitter,
         };
         if let (true, Some((peer, cost))) = (take, best) {
             tracing::debug!(?peer, substream = s, cost, before = ?current, "parent chosen");
-            self.abandon(t, s, out);
             let substream = &mut self.tracks[t].substreams[usize::from(s)];
-            substream.parent = Some(peer);
-            substream.since = now.mono;
-            substream.look_at = now.mono + self.config.improve_interval + jitter;
-            self.stats.parent_switches += u64::from(current.is_some());
+            if current.is_some() {
+                substream.trial = Some(peer);
+            } else {
+                (substream.parent, substream.since) = (Some(peer), now.mono);
+            }
         }
     }
 
@@ -98,7 +103,10 @@ impl Peer {
         let track = &self.tracks[t];
         let rendition = track.rendition;
         let serves = self.catalogue.as_ref().is_some_and(|c| c.serves);
-        let seed = track.substreams[usize::from(s)].rank == Some(0);
+        let substream = &track.substreams[usize::from(s)];
+        // Whom the broadcaster gives notice was seed by an older roster.
+        let seed = substream.rank == Some(0) && !substream.noticed;
+        let leaving = substream.parent.filter(|_| substream.noticed);
         if seed {
             let willing = |p: &PeerId| self.neighbours.find(*p).is_some_and(|n| !n.refuses(rendition, s, now));
             if let Some(source) = self.neighbours.source().filter(|_| serves).filter(willing) {
@@ -108,7 +116,10 @@ impl Peer {
                 return None;
             }
         }
-        let usable = |n: &&Neighbour| !n.refuses(rendition, s, now) && n.role == Some(Role::Viewer);
+        let usable = |n: &&Neighbour| {
+            let below = self.uploads.children_of(rendition, s).any(|child| child == n.peer);
+            !n.refuses(rendition, s, now) && n.role == Some(Role::Viewer) && !below && leaving != Some(n.peer)
+        };
         let noise: u64 = self.rng.next_u64();
         let viewers = self.neighbours.iter().filter(usable).filter_map(|n| {
             let jitter = (crate::rng::mix(n.peer.digest() ^ noise) % 1000) as f64 / 1e4;
@@ -135,17 +146,21 @@ impl Peer {
 
     /// Drops the parent of a substream and takes back what is open with it.
     pub(super) fn abandon(&mut self, t: usize, s: u8, out: &mut Vec<Output>) {
+        self.take_back_ahead(t, s, out);
+        self.tracks[t].substreams[usize::from(s)].orphan(Time::ZERO);
+    }
+
+    fn take_back_ahead(&mut self, t: usize, s: u8, out: &mut Vec<Output>) {
         let track = &mut self.tracks[t];
         let substream = &mut track.substreams[usize::from(s)];
-        if let (Some(parent), Some((id, number))) = (substream.parent, substream.in_flight) {
+        if let Some(Ahead { id, number, to }) = substream.in_flight.take() {
             self.requests.close(id);
-            if self.neighbours.find(parent).is_some() {
+            if self.neighbours.find(to).is_some() {
                 let cancel = Some(Cancel { epoch: track.epoch, rendition: track.rendition, number });
                 let request = Box::new(ControlRequest { cancel, ..ControlRequest::none() });
-                out.push(Output::Tell { to: parent, request });
+                out.push(Output::Tell { to, request });
             }
         }
-        substream.orphan(Time::ZERO);
     }
 
     /// A pull-ahead request was answered with a chunk.
@@ -188,11 +203,33 @@ impl Peer {
         substream.fed = now.mono;
         if looped {
             self.refused_by(now, request, &[]);
-        } else {
-            substream.path.clone_from(&header.path);
-            substream.path.truncate(PATH_MAX);
+            return true;
+        }
+        substream.path.clone_from(&header.path);
+        substream.path.truncate(PATH_MAX);
+        if substream.trial == Some(request.to) {
+            (substream.parent, substream.since) = (substream.trial.take(), now.mono);
+            substream.noticed = false;
+            self.stats.parent_switches += 1;
+        }
+        if header.notice && substream.parent == Some(request.to) {
+            self.noticed(now, t, s, request.to, &header.instead);
         }
         true
+    }
+
+    /// The parent will soon refuse us: others are tried while it still serves, first whom it named.
+    fn noticed(&mut self, now: Now, t: usize, s: u8, parent: PeerId, instead: &[PeerId]) {
+        let rendition = self.tracks[t].rendition;
+        let willing = |p: &&PeerId| self.neighbours.find(**p).is_some_and(|n| !n.refuses(rendition, s, now.mono));
+        let named = instead.iter().find(willing).copied();
+        let substream = &mut self.tracks[t].substreams[usize::from(s)];
+        substream.failed_trials = 0;
+        substream.look_at = now.mono;
+        if !std::mem::replace(&mut substream.noticed, true) {
+            tracing::debug!(?parent, substream = s, ?named, "parent gives notice");
+            substream.trial = named;
+        }
     }
 
     /// A pull-ahead request was answered without a chunk.
@@ -212,7 +249,16 @@ impl Peer {
         if let Some(neighbour) = self.neighbours.find_mut(request.to) {
             neighbour.refused(request.rendition, s, now.mono, &mut self.rng);
         }
-        let held = self.tracks[t].substreams[usize::from(s)].parent == Some(request.to);
+        let substream = &mut self.tracks[t].substreams[usize::from(s)];
+        if substream.trial == Some(request.to) {
+            substream.trial = None;
+            substream.failed_trials = substream.failed_trials.saturating_add(1);
+            if substream.noticed && substream.failed_trials < TRIALS_MAX {
+                substream.look_at = now.mono;
+            }
+            return self.free_request(request);
+        }
+        let held = substream.parent == Some(request.to);
         if held {
             self.tracks[t].substreams[usize::from(s)].orphan(Time::ZERO);
             self.tracks[t].repair_at = now.mono;
@@ -232,13 +278,14 @@ impl Peer {
         let Some(t) = self.track_index(request.rendition, request.epoch) else { return };
         let s = self.tracks[t].substream_of(request.number);
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
-        if substream.in_flight.is_some_and(|(_, n)| n == request.number) {
+        if substream.in_flight.is_some_and(|ahead| ahead.number == request.number) {
             substream.in_flight = None;
         }
     }
 
     /// Somebody else had a chunk the parent did not bring in time.
     pub(super) fn missed(&mut self, now: Now, t: usize, s: u8, had_it: PeerId, out: &mut Vec<Output>) {
+        let rendition = self.tracks[t].rendition;
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
         substream.misses += 1;
         let Some(parent) = substream.parent else { return };
@@ -247,7 +294,6 @@ impl Peer {
         }
         tracing::debug!(?parent, to = ?had_it, substream = s, "parent late, switching");
         self.abandon(t, s, out);
-        let rendition = self.tracks[t].rendition;
         if let Some(neighbour) = self.neighbours.find_mut(parent) {
             neighbour.refused(rendition, s, now.mono, &mut self.rng);
         }
@@ -258,26 +304,38 @@ impl Peer {
         self.stats.parent_switches += 1;
     }
 
-    /// Takes back pull-ahead requests for chunks that came another way meanwhile.
-    pub(super) fn cancel_if_here(&mut self, t: usize, number: ChunkNumber, out: &mut Vec<Output>) {
+    /// Takes back pull-ahead requests for chunks that came another way meanwhile. Returns whether that was to have been the
+    /// proof of somebody on trial, who has failed.
+    pub(super) fn cancel_if_here(&mut self, now: Now, t: usize, number: ChunkNumber, out: &mut Vec<Output>) -> bool {
         let track = &mut self.tracks[t];
-        let s = track.substream_of(number);
+        let (rendition, s) = (track.rendition, track.substream_of(number));
         let substream = &mut track.substreams[usize::from(s)];
-        let (Some(parent), Some((_, asked))) = (substream.parent, substream.in_flight) else { return };
-        if asked == number {
-            let cancel = Some(Cancel { epoch: track.epoch, rendition: track.rendition, number });
-            out.push(Output::Tell {
-                to: parent,
-                request: Box::new(ControlRequest { cancel, ..ControlRequest::none() }),
-            });
+        let Some(Ahead { to, .. }) = substream.in_flight.filter(|ahead| ahead.number == number) else { return false };
+        if substream.trial == Some(to) {
+            substream.trial = None;
+            if let Some(neighbour) = self.neighbours.find_mut(to) {
+                neighbour.refused(rendition, s, now.mono, &mut self.rng);
+            }
+            self.take_back_ahead(t, s, out);
+            return true;
         }
+        let cancel = Some(Cancel { epoch: track.epoch, rendition, number });
+        out.push(Output::Tell { to, request: Box::new(ControlRequest { cancel, ..ControlRequest::none() }) });
+        false
     }
 
-    /// A neighbour is gone: its substreams are orphans.
+    /// A neighbour is gone: its substreams are orphans, or go on with whom they try.
     pub(super) fn bereave(&mut self, now: Time, peer: PeerId) {
         for track in &mut self.tracks {
+            for substream in &mut track.substreams {
+                substream.trial = substream.trial.filter(|trial| *trial != peer);
+                substream.in_flight = substream.in_flight.filter(|ahead| ahead.to != peer);
+            }
             for substream in track.substreams.iter_mut().filter(|s| s.parent == Some(peer)) {
-                substream.orphan(Time::ZERO);
+                match substream.trial.take() {
+                    Some(trial) => (substream.parent, substream.noticed) = (Some(trial), false),
+                    None => substream.orphan(Time::ZERO),
+                }
                 track.repair_at = now;
             }
         }
@@ -332,7 +390,7 @@ impl Peer {
 
     pub(super) fn pull_deadline(&self) -> Time {
         let waiting = |s: &super::track::Substream| {
-            if s.in_flight.is_none() && s.parent.is_some() { Time::NEVER } else { s.look_at }
+            if s.in_flight.is_none() && s.parent.is_some() && !s.noticed { Time::NEVER } else { s.look_at }
         };
         self.tracks.iter().flat_map(|t| &t.substreams).map(waiting).min().unwrap_or(Time::NEVER)
     }

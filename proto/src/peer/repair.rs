@@ -114,7 +114,7 @@ impl Peer {
         let track = &self.tracks[t];
         let substream = &track.substreams[usize::from(track.substream_of(number))];
         // What pull-ahead has passed will not come by itself from the parent either.
-        let parent = substream.parent.filter(|_| substream.cursor <= number);
+        let parent = substream.asked().filter(|_| substream.cursor <= number);
         let recent = track.tried.iter().filter(|(n, _, until)| *n == number && *until > now);
         let tried: Vec<PeerId> = recent.map(|(_, peer, _)| *peer).collect();
         let heard = track.window.find(number).map(|(segment, index)| segment.timing(index).heard);

@@ -35,7 +35,7 @@ impl Peer {
             Some(_) if !self.config.upload || self.neighbours.banned.contains(&from) => Some(refusal(Vec::new())),
             Some(t) => match request.kind {
                 Kind::Get => self.serve_now(now, t, from, id, request.number),
-                Kind::Next => self.serve_ahead(now, t, from, id, request, out),
+                Kind::Next => self.serve_ahead(now, t, from, id, request),
             },
         };
         if let Some(header) = header {
@@ -74,7 +74,6 @@ impl Peer {
         from: PeerId,
         id: RequestId,
         request: &ChunkRequest,
-        out: &mut Vec<Output>,
     ) -> Option<ChunkHeader> {
         let number = request.number;
         let track = &self.tracks[t];
@@ -90,7 +89,6 @@ impl Peer {
         let seed = self.roster.as_ref().is_some_and(|r| seeding::rank(r, rendition, s, from) == Some(0));
         match self.uploads.admit(child, self.limit(t), seed && self.config.role == Role::Source) {
             Admission::Granted => {}
-            Admission::Replaces(weaker) => self.dismiss(&weaker, out),
             Admission::Refused => {
                 let instead = self.uploads.children_of(rendition, s).filter(|p| *p != from).take(INSTEAD_MAX).collect();
                 return Some(refusal(instead));
@@ -112,16 +110,6 @@ impl Peer {
         let parked = Parked::new(id, from, (rendition, epoch), s, number, now.mono);
         let held = of_theirs < PARKED_PER_NEIGHBOUR_MAX && self.uploads.park(parked);
         (!held).then(|| refusal(Vec::new()))
-    }
-
-    /// A stronger child took the place: the weaker one is told at once, and where to go.
-    fn dismiss(&mut self, weaker: &Child, out: &mut Vec<Output>) {
-        let (peer, rendition, s) = (weaker.peer, weaker.rendition, weaker.substream);
-        let instead: Vec<PeerId> = self.uploads.children_of(rendition, s).take(INSTEAD_MAX).collect();
-        tracing::debug!(weaker = ?peer, substream = s, "child replaced by a stronger one");
-        for parked in self.uploads.unpark(|p| p.from == peer && p.rendition == rendition && p.substream == s) {
-            answer(&parked, refusal(instead.clone()), out);
-        }
     }
 
     fn limit(&self, t: usize) -> Limit {
@@ -205,6 +193,11 @@ impl Peer {
             header.number = Some(ready.number);
             header.path = self.path_told(ready.rendition, ready.substream);
             header.free_slots = self.free_slots();
+            header.notice = self.uploads.must_go(now.mono, ready.to, ready.rendition, ready.substream);
+            if header.notice {
+                let others = self.uploads.children_of(ready.rendition, ready.substream);
+                header.instead = others.take(INSTEAD_MAX).collect();
+            }
             self.stats.sent_bytes += u64::from(ready.len);
             out.push(Output::Answer { id: ready.id, header, of: (ready.rendition, ready.epoch) });
         }

@@ -39,7 +39,13 @@ pub(crate) struct Substream {
     pub(crate) parent: Option<PeerId>,
     /// Since when.
     pub(crate) since: Time,
-    pub(crate) in_flight: Option<(RequestId, ChunkNumber)>,
+    /// Is asked for the next chunk instead of the parent, and takes its place when it brings it.
+    pub(crate) trial: Option<PeerId>,
+    /// The parent will soon refuse us.
+    pub(crate) noticed: bool,
+    /// Trials that failed since a chunk came.
+    pub(crate) failed_trials: u8,
+    pub(crate) in_flight: Option<Ahead>,
     /// Pull-ahead has passed everything below; what it skipped is repair's.
     pub(crate) cursor: ChunkNumber,
     /// Sender and its ancestors as told with the last chunk, nearest first.
@@ -60,6 +66,14 @@ pub(crate) struct Substream {
     pub(crate) rank: Option<usize>,
     /// We were the seed until the roster changed, and go on until then: others may not have the new roster yet.
     pub(crate) seed_until: Time,
+}
+
+/// An open pull-ahead request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ahead {
+    pub(crate) id: RequestId,
+    pub(crate) number: ChunkNumber,
+    pub(crate) to: PeerId,
 }
 
 /// A path nothing came by for this long is none. Above the longest usual segment duration.
@@ -187,9 +201,16 @@ impl Substream {
         (self.lateness.0 + 4.0 * self.lateness.1).clamp(bounds.0, bounds.1.max(bounds.0))
     }
 
+    /// Who is asked for what comes next, or will be.
+    pub(crate) fn asked(&self) -> Option<PeerId> {
+        self.in_flight.map(|ahead| ahead.to).or(self.trial).or(self.parent)
+    }
+
     /// Gives the parent up; the caller cancels what is in flight.
     pub(crate) fn orphan(&mut self, look_at: Time) {
         self.parent = None;
+        self.trial = None;
+        self.noticed = false;
         self.in_flight = None;
         self.misses = 0;
         self.feedback = None;

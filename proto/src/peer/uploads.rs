@@ -59,14 +59,14 @@ pub(crate) struct Child {
     last: Time,
     /// When the newest chunk was sent to it.
     sent: Option<Time>,
+    /// Since when it is told that it has to go: a stronger one has its place.
+    leaving: Option<Time>,
 }
 
 /// What became of a request to be a child.
 #[derive(Clone, Debug)]
 pub(crate) enum Admission {
     Granted,
-    /// Granted; this one has to go.
-    Replaces(Child),
     Refused,
 }
 
@@ -85,6 +85,11 @@ const LATE_AFTER: Duration = Duration::from_millis(500);
 const CHILD_EXPIRY: Duration = Duration::from_secs(12);
 /// A child stays at least this long before a stronger one may replace it (a guess; keeps trees from churning).
 const TENURE_MIN: Duration = Duration::from_secs(8);
+/// So long a child is served after a stronger one took its place: time for some trials elsewhere (a guess).
+const NOTICE: Duration = Duration::from_secs(6);
+/// It is told after this long: by then the stronger one and its descendants know their new path, and aren't the weaker
+/// one's descendants any more.
+const NOTICE_AFTER: Duration = Duration::from_millis(1200);
 /// How much stronger the newcomer must be (research notes §3.4).
 const REPLACE_FACTOR: u64 = 2;
 
@@ -106,7 +111,8 @@ impl Uploads {
         self.children.retain(|c| now.since(c.last) < CHILD_EXPIRY);
         let same = |c: &Child| c.is(child.peer, child.rendition, child.substream);
         if let Some(at) = self.children.iter().position(same) {
-            if self.is_surplus(at, limit) {
+            let goes = self.children[at].leaving.is_some_and(|since| now.since(since) >= NOTICE);
+            if goes || self.is_surplus(at, limit) {
                 self.children.swap_remove(at);
                 return Admission::Refused;
             }
@@ -114,10 +120,7 @@ impl Uploads {
             self.children[at].uplink_bps = child.uplink_bps;
             return Admission::Granted;
         }
-        let rivals = |c: &&Child| match limit {
-            Limit::Slots(_) => true,
-            Limit::CopiesPerSubstream(_) => c.rendition == child.rendition && c.substream == child.substream,
-        };
+        let rivals = |c: &&Child| c.leaving.is_none() && limit.is_shared(c, &child);
         let room = match limit {
             Limit::Slots(max) | Limit::CopiesPerSubstream(max) => self.children.iter().filter(rivals).count() < max,
         };
@@ -129,11 +132,34 @@ impl Uploads {
         let Some(weakest) = weakest else { return Admission::Refused };
         let stronger = child.uplink_bps >= weakest.uplink_bps.max(1).saturating_mul(REPLACE_FACTOR);
         if seed || (stronger && now.since(weakest.since) >= TENURE_MIN) {
-            self.children.retain(|c| !c.is(weakest.peer, weakest.rendition, weakest.substream));
+            tracing::debug!(weaker = ?weakest.peer, substream = weakest.substream, "child replaced by a stronger one");
+            self.give_notice(now, &weakest, limit);
             self.children.push(child);
-            return Admission::Replaces(weakest);
+            return Admission::Granted;
         }
         Admission::Refused
+    }
+
+    /// A quarter more children than there is room for may be on their way out; beyond it the first must go at once.
+    fn give_notice(&mut self, now: Time, weaker: &Child, limit: Limit) {
+        let most = match limit {
+            Limit::Slots(max) => max / 4 + 1,
+            Limit::CopiesPerSubstream(max) => max,
+        };
+        let leaving = |c: &&Child| c.leaving.is_some() && limit.is_shared(c, weaker);
+        if self.children.iter().filter(leaving).count() >= most
+            && let Some(first) = self.children.iter().filter(leaving).min_by_key(|c| c.leaving).cloned()
+        {
+            self.children.retain(|c| !c.is(first.peer, first.rendition, first.substream));
+        }
+        let found = self.children.iter_mut().find(|c| c.is(weaker.peer, weaker.rendition, weaker.substream));
+        found.into_iter().for_each(|child| child.leaving = Some(now));
+    }
+
+    /// Whether this child is to be told that it must go.
+    pub(crate) fn must_go(&self, now: Time, peer: PeerId, rendition: RenditionId, substream: u8) -> bool {
+        let told = |c: &Child| c.leaving.is_some_and(|since| now.since(since) >= NOTICE_AFTER);
+        self.children.iter().any(|c| c.is(peer, rendition, substream) && told(c))
     }
 
     /// Whether the uplink turned out to carry fewer children, and this is one of the weakest. An eighth more than it should
@@ -141,13 +167,19 @@ impl Uploads {
     fn is_surplus(&self, at: usize, limit: Limit) -> bool {
         let Limit::Slots(max) = limit else { return false };
         let place = |c: &Child| (c.uplink_bps, std::cmp::Reverse(c.since));
-        let own = place(&self.children[at]);
-        self.children.len() > max + max / 8 && self.children.iter().filter(|c| place(c) > own).count() >= max
+        let own = &self.children[at];
+        let stay = || self.children.iter().filter(|c| c.leaving.is_none());
+        own.leaving.is_none()
+            && stay().count() > max + max / 8
+            && stay().filter(|c| place(c) > place(own)).count() >= max
     }
 
-    /// Who takes this substream from us.
+    /// Who takes this substream from us, and stays.
     pub(crate) fn children_of(&self, rendition: RenditionId, substream: u8) -> impl Iterator<Item = PeerId> + '_ {
-        self.children.iter().filter(move |c| c.rendition == rendition && c.substream == substream).map(|c| c.peer)
+        self.children
+            .iter()
+            .filter(move |c| c.rendition == rendition && c.substream == substream && c.leaving.is_none())
+            .map(|c| c.peer)
     }
 
     pub(crate) fn serves(&self, peer: PeerId) -> bool {
@@ -283,6 +315,16 @@ pub(crate) enum Limit {
     CopiesPerSubstream(usize),
 }
 
+impl Limit {
+    /// Whether two children take room from one another.
+    fn is_shared(self, a: &Child, b: &Child) -> bool {
+        match self {
+            Self::Slots(_) => true,
+            Self::CopiesPerSubstream(_) => a.rendition == b.rendition && a.substream == b.substream,
+        }
+    }
+}
+
 impl Parked {
     pub(crate) fn new(
         id: RequestId,
@@ -298,7 +340,7 @@ impl Parked {
 
 impl Child {
     pub(crate) fn new(peer: PeerId, rendition: RenditionId, substream: u8, uplink_bps: u64, now: Time) -> Self {
-        Self { peer, rendition, substream, uplink_bps, since: now, last: now, sent: None }
+        Self { peer, rendition, substream, uplink_bps, since: now, last: now, sent: None, leaving: None }
     }
 
     fn is(&self, peer: PeerId, rendition: RenditionId, substream: u8) -> bool {

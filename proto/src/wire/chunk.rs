@@ -57,8 +57,10 @@ message! {
         4 => free_slots: u16,
         /// The signed announcement of the segment that begins with this chunk.
         5 => statement: Bytes,
-        /// With [`Status::Refused`]: who has this substream and may have room.
+        /// With [`Status::Refused`] or `notice`: who has this substream and may have room.
         6 => instead: Vec<PeerId>,
+        /// The sender will soon refuse the asker in this substream, which should look for another parent meanwhile.
+        7 => notice: bool,
     }
 }
 
@@ -80,7 +82,8 @@ pub enum Status {
 impl ChunkHeader {
     /// An answer without a chunk.
     pub fn without_chunk(status: Status) -> Self {
-        Self { status, number: None, path: Vec::new(), free_slots: 0, statement: Bytes::new(), instead: Vec::new() }
+        let (number, path, statement, instead) = Default::default();
+        Self { status, number, path, free_slots: 0, statement, instead, notice: false }
     }
 }
 

@@ -195,17 +195,25 @@ fn a_stronger_child_displaces_a_weaker_after_its_tenure_and_only_there() {
     assert_eq!(answered(&out, other), Some((ChunkStatus::Empty, None)));
     rig.feed(Input::StatusTold { peer: id(2), status: status(3, 0, 1_000_000) });
     let (weak, _) = rig.ask(id(2), Kind::Next, 100);
-    let (_, _) = rig.ask(id(4), Kind::Next, 101);
+    let (displaced, _) = rig.ask(id(4), Kind::Next, 101);
     // Peer 4 never said what it uploads, so it is the weakest, in another substream than the newcomer asks for.
     let (strong, more) = rig.ask(id(3), Kind::Next, 102);
     out = more;
     assert_eq!(answered(&out, strong), None, "taken on");
     assert_eq!(answered(&out, weak), None, "not the weakest");
-    let refused: Vec<_> = out
-        .iter()
-        .filter(|o| matches!(o, Output::Answer { header, .. } if header.status == ChunkStatus::Refused))
-        .collect();
-    assert_eq!(refused.len(), 1, "the displaced child is told at once");
+    assert_eq!(answered(&out, displaced), None, "the displaced child keeps what it waits for");
+    // It is told with a chunk a moment later, and served until it had time to find another parent.
+    rig.pass(2 * SECOND);
+    rig.announce(12);
+    let out = [rig.hold(101), rig.hold(102), plain(rig.pass(SECOND))].concat();
+    let told = |id| answers(&out, id).first().map(|header| (header.status, header.notice));
+    assert_eq!(told(displaced), Some((ChunkStatus::Chunk, true)));
+    assert_eq!(told(strong), Some((ChunkStatus::Chunk, false)));
+    let (meanwhile, out) = rig.ask(id(4), Kind::Next, 105);
+    assert_eq!(answered(&out, meanwhile), None, "still held");
+    rig.pass(4 * SECOND);
+    let (late, out) = rig.ask(id(4), Kind::Next, 109);
+    assert_eq!(answered(&out, late), Some((ChunkStatus::Refused, None)));
     assert_eq!(rig.peer.child_count(), 2);
 }
 

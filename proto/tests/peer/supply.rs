@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_proto::wire::{Announcement, ChunkHeader, ChunkStatus, Kind};
-use starling_proto::{ChunkNumber, Input, Outcome, Output, SegmentNumber, WallTime};
+use starling_proto::{ChunkNumber, Input, Outcome, Output, PeerId, RequestId, SegmentNumber, WallTime};
 
 use crate::rig::*;
 
@@ -204,4 +204,47 @@ fn of_silent_neighbours_no_answer_is_waited_for_when_only_the_origin_can_be_in_t
         let fetched: Vec<_> = fetched.iter().flat_map(|f| f.1..f.2).collect();
         assert!((0..CHUNKS).all(|number| fetched.contains(&number)), "of {neighbours}: {fetched:?}");
     }
+}
+
+#[test]
+fn who_is_given_notice_tries_others_and_keeps_its_parent_until_one_delivers() {
+    let (mut rig, mut out) = with_two_neighbours();
+    let (open, parent, _, number) = requests(&out)[0];
+    let substream = number as usize % usize::from(SUBSTREAMS);
+    let other = if parent == id(2) { id(3) } else { id(2) };
+    let deliver = |rig: &mut Rig, (open, from): (RequestId, PeerId), number, notice| {
+        let header = ChunkHeader {
+            number: Some(ChunkNumber(number)),
+            path: vec![from.tag()],
+            notice,
+            ..ChunkHeader::without_chunk(ChunkStatus::Chunk)
+        };
+        let outcome = Outcome::Chunk { header, len: LEN, spread: Duration::from_millis(20) };
+        let out = [rig.feed(Input::Responded { id: open, outcome }), rig.check(number, Some(from), true)].concat();
+        let next = |r: &&(RequestId, PeerId, Kind, u64)| r.2 == Kind::Next && r.3 == number + u64::from(SUBSTREAMS);
+        let asked = requests(&out).iter().find(next).map(|r| (r.0, r.1)).unwrap();
+        (asked, rig.peer.parents()[substream])
+    };
+    let step = u64::from(SUBSTREAMS);
+    let (trial, kept) = deliver(&mut rig, (open, parent), number, true);
+    assert_eq!((trial.1, kept), (other, Some(parent)), "the next chunk is asked of another, which has to prove itself");
+    let refused = Outcome::Without(ChunkHeader::without_chunk(ChunkStatus::Loop));
+    out = rig.feed(Input::Responded { id: trial.0, outcome: refused });
+    let (again, asked, ..) = requests(&out)[0];
+    assert_eq!(asked, parent, "it still serves");
+    rig.announce(1);
+    let (mut ahead, kept) = deliver(&mut rig, (again, parent), number + step, true);
+    assert_eq!((ahead.1, kept), (parent, Some(parent)), "nobody else to try yet");
+    // When the other was left alone long enough it is tried again, and delivers.
+    let mut number = number + 2 * step;
+    while ahead.1 == parent {
+        assert!(number < 40 * step, "the other is never tried again");
+        rig.announce(number / CHUNKS + 1);
+        ahead = deliver(&mut rig, ahead, number, true).0;
+        number += step;
+        rig.now = rig.now + SECOND;
+    }
+    rig.announce(number / CHUNKS + 1);
+    let (_, parent) = deliver(&mut rig, ahead, number, false);
+    assert_eq!(parent, Some(other));
 }

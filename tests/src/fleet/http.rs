@@ -46,6 +46,9 @@ pub struct Stats {
     /// Chunks that came more than once.
     #[serde(default)]
     pub duplicate_chunks: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub duplicate_bytes: u64,
     /// Hops from the origin in each substream.
     #[serde(default)]
     pub depths: Vec<Option<u8>>,

@@ -81,17 +81,21 @@ impl Measured {
         ratio(sent as f64, delivered as f64).map(|share| 1.0 - share)
     }
 
-    /// Bytes that aren't new media, in parts of those that are: control both ways, and chunks that came twice. Over the
-    /// window, by what nodes say of themselves.
-    pub fn overhead(&self) -> Option<f64> {
-        // A chunk is a fifth of a second of the stream.
-        let chunk = self.scenario.stream.bitrate as f64 / 8.0 / 5.0;
-        let change = |of: &dyn Fn(&crate::fleet::http::Stats) -> u64| -> f64 {
-            self.nodes().map(|node| of(&node.stats).saturating_sub(of(&node.stats_before)) as f64).sum()
-        };
-        let media = change(&|stats| stats.received.all()) + change(&|stats| stats.sent.peers);
-        let duplicates = change(&|stats| stats.duplicate_chunks) * chunk;
-        ratio(change(&|stats| stats.control_bytes) + duplicates, media)
+    /// Bytes that aren't media, sent and received, in parts of the media sent and received. Over the window, by what nodes
+    /// say of themselves.
+    pub fn control(&self) -> Option<f64> {
+        let media = self.change(|stats| stats.received.all()) + self.change(|stats| stats.sent.peers);
+        ratio(self.change(|stats| stats.control_bytes), media)
+    }
+
+    /// Media that came again, in parts of what came once, as above.
+    pub fn duplicates(&self) -> Option<f64> {
+        let again = self.change(|stats| stats.duplicate_bytes);
+        ratio(again, self.change(|stats| stats.received.all()) - again)
+    }
+
+    fn change(&self, of: impl Fn(&crate::fleet::http::Stats) -> u64) -> f64 {
+        self.nodes().map(|node| of(&node.stats).saturating_sub(of(&node.stats_before)) as f64).sum()
     }
 
     /// Cores all nodes together kept busy.
@@ -218,7 +222,7 @@ pub(super) mod tests {
             ..ProbeReport::default()
         };
         let received = crate::fleet::http::Received { peers: 10_000, ..Default::default() };
-        let stats = Stats { received, control_bytes: 300, ..Stats::default() };
+        let stats = Stats { received, control_bytes: 300, duplicate_bytes: 2_000, ..Stats::default() };
         let cpu = Duration::from_secs(1);
         Watched {
             host,
@@ -285,7 +289,8 @@ pub(super) mod tests {
         let measured = measured();
         let side = measured.side(Audience::Viewers);
         assert_eq!((side.lag(50), side.lag(95)), (Some(5.9), Some(6.4)));
-        assert!((measured.overhead().unwrap() - 0.03).abs() < 1e-9);
+        assert!((measured.control().unwrap() - 0.03).abs() < 1e-9);
+        assert!((measured.duplicates().unwrap() - 0.25).abs() < 1e-9);
         assert!((measured.nodes_cores() - 0.2).abs() < 1e-9);
     }
 }

@@ -33,8 +33,12 @@ pub struct Report {
     pub playback: Playback,
     /// From the start of a node to the first picture, p95.
     pub cold_startup_p95_seconds: Option<f64>,
-    /// Control bytes and chunks that came twice, in parts of media received and sent; by what nodes say.
+    /// Control bytes in parts of media, and media that came again in parts of what came once; by what nodes say.
     pub overhead_ratio: Option<f64>,
+    /// The first of the two.
+    pub control_ratio: Option<f64>,
+    /// The second.
+    pub duplicate_ratio: Option<f64>,
     /// The same number of players straight at the origin in the same run.
     pub direct: Option<Playback>,
     /// What the origin sent.
@@ -205,7 +209,9 @@ impl Report {
             offload_bound: 1.0 - 1.0 / scenario.viewers as f64,
             playback: Playback::new(&viewers),
             cold_startup_p95_seconds: viewers.cold_startup(95),
-            overhead_ratio: measured.overhead(),
+            overhead_ratio: measured.control().zip(measured.duplicates()).map(|(control, again)| control + again),
+            control_ratio: measured.control(),
+            duplicate_ratio: measured.duplicates(),
             direct: scenario.direct.then(|| Playback::new(&measured.side(Audience::Direct))),
             origin: OriginBytes {
                 viewers_http_bytes: http,
@@ -380,6 +386,8 @@ impl fmt::Display for Report {
         let failed = |side: &Playback| format!("{} of {}", side.failed_players, side.players);
         row("players that failed", failed(playback), direct(&failed), "0")?;
         row("control + duplicates", percent(self.overhead_ratio), "-".into(), "3 % of media")?;
+        row("  control", percent(self.control_ratio), "-".into(), "")?;
+        row("  duplicates", percent(self.duplicate_ratio), "-".into(), "")?;
         let cost = &self.cost;
         let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
         row("memory, largest node", megabytes(cost.memory_largest_bytes), "-".into(), "60 MB")?;

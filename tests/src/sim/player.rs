@@ -126,36 +126,36 @@ impl Player {
             wishes.extend((after..=newest.segment.0).map(|n| Wish::Segment(SegmentNumber(n), n == first.0)));
             (self.first, self.fetching) = (Some(first), Some(newest.segment));
         }
-        self.play_parts(now, edge, wishes);
+        self.play_chunks(now, edge, wishes);
     }
 
     /// `edge`: where the hold-back ends, as the media's time.
-    fn play_parts(&mut self, now: Time, edge: i64, wishes: &mut Vec<Wish>) {
+    fn play_chunks(&mut self, now: Time, edge: i64, wishes: &mut Vec<Wish>) {
         let Some((number, turn)) = self.next_part else {
             let Some((first, missing)) = self.first.and_then(|first| self.find(first)) else { return };
             // What it holds without a gap from where decoding begins.
             let held = (missing.trailing_zeros() as usize).min(first.lengths.len());
-            let part = i64::from(first.parts[0].duration_us).max(1);
-            let begin = ((edge - first.start.0) / part).clamp(0, first.lengths.len() as i64 - 1);
+            let chunk = chunk_us(first).max(1) as i64;
+            let begin = ((edge - first.start.0) / chunk).clamp(0, first.lengths.len() as i64 - 1);
             let begins = ChunkNumber(first.first_chunk.0 + begin as u64);
             if held > begin as usize {
                 self.startup = Some(now.since(self.joined).as_secs_f64());
-                self.show_part(begins, now, wishes);
+                self.show_chunk(begins, now, wishes);
             }
             return;
         };
         if self.goes_on(now, turn, |player| player.holds(number)) {
-            self.show_part(number, now, wishes);
+            self.show_chunk(number, now, wishes);
         }
     }
 
-    fn show_part(&mut self, number: ChunkNumber, now: Time, wishes: &mut Vec<Wish>) {
+    fn show_chunk(&mut self, number: ChunkNumber, now: Time, wishes: &mut Vec<Wish>) {
         let Some((at, index)) = self.place(number) else { return };
         let announcement = &self.segments[at].0;
-        let part = u64::from(announcement.parts[index].duration_us);
-        let captured = Time(announcement.start.0.max(0) as u64 + part * index as u64);
+        let chunk = chunk_us(announcement);
+        let captured = Time(announcement.start.0.max(0) as u64 + chunk * index as u64);
         wishes.push(Wish::Shows(now.since(captured).as_secs_f64()));
-        let turn = Time(now.0 + part);
+        let turn = Time(now.0 + chunk);
         self.next_part = Some((ChunkNumber(number.0 + 1), turn));
         wishes.push(Wish::Wake(turn));
     }
@@ -238,6 +238,11 @@ impl Player {
     pub fn stalled_seconds(&self, now: Time) -> f64 {
         self.stalls.1 + self.dry_since.map_or(0.0, |since| now.since(since).as_secs_f64())
     }
+}
+
+/// How long a chunk of a segment lasts, microseconds: all are alike here.
+fn chunk_us(announcement: &Announcement) -> u64 {
+    announcement.duration_us / announcement.chunk_count().max(1)
 }
 
 /// A bit for each chunk of a segment, as far as it is announced.

@@ -111,6 +111,8 @@ const RENDITION: RenditionId = RenditionId(0);
 const EPOCH: Epoch = Epoch(1);
 /// Duration of media in a chunk, seconds (DESIGN §3: 100–250 ms).
 pub(super) const CHUNK_SECONDS: f64 = 0.1;
+/// Chunks in a part, in low latency: both are announced when it ends.
+const PART_CHUNKS: usize = 2;
 /// Bytes a control message costs beside its own: stream set-up, QUIC and UDP/IP headers of request and answer (a guess).
 const MESSAGE_OVERHEAD: usize = 120;
 /// Bytes a chunk answer costs beside its payload: request, header, packet headers at 3 %.
@@ -335,7 +337,7 @@ fn catalogue(scenario: &Scenario) -> Catalogue {
         hls_version: 6,
         tags: Vec::new(),
         extension: "m4s".into(),
-        part_target_us: scenario.low_latency.then_some((CHUNK_SECONDS * 1e6) as u32),
+        part_target_us: scenario.low_latency.then_some((CHUNK_SECONDS * PART_CHUNKS as f64 * 1e6) as u32),
     };
     Catalogue {
         name: "simulated".into(),

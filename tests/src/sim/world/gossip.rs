@@ -18,8 +18,8 @@ impl World {
         let all = self.chunks_per_segment as usize;
         let chunk = Duration::from_secs_f64(self.scenario.segment_seconds / all as f64);
         let said = self.said.last().and_then(|said| said.last()).map_or(all, |newest| newest.lengths.len());
-        let (chunks, takes) =
-            if self.scenario.low_latency { (said % all + 1, chunk) } else { (all, chunk * all as u32) };
+        let fresh = if self.scenario.low_latency { PART_CHUNKS.min(all - said % all) } else { all };
+        let (chunks, takes) = (said % all + fresh, chunk * fresh as u32);
         self.push(self.now + takes, SOURCE, Event::Produce);
         if said == all {
             self.said.push(Vec::new());
@@ -38,10 +38,13 @@ impl World {
         let len = (self.scenario.bitrate_bps * chunk.as_secs_f64() / 8.0) as u32;
         let duration = chunk * chunks as u32;
         let start = self.clock().wall - duration;
-        let duration_us = chunk.as_micros() as u32;
-        let part = |index| Part { chunks: 1, duration_us, independent: index == 0, source: None };
+        let part = |begin| {
+            let of = PART_CHUNKS.min(chunks - begin);
+            let duration_us = (chunk * of as u32).as_micros() as u32;
+            Part { chunks: of as u16, duration_us, independent: begin == 0, source: None }
+        };
         Announcement {
-            parts: (0..chunks).filter(|_| self.scenario.low_latency).map(part).collect(),
+            parts: (0..chunks).step_by(PART_CHUNKS).filter(|_| self.scenario.low_latency).map(part).collect(),
             growing: chunks < all as usize,
             epoch: EPOCH,
             rendition: RENDITION,

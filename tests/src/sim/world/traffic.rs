@@ -43,19 +43,20 @@ impl World {
             self.violations.push(format!("{:?} node {who} sends chunk {number} it does not hold", self.now));
         }
         let Some(len) = self.segment_of(number).and_then(|a| a.length_of(number)) else { return };
-        let bytes = len as usize + CHUNK_OVERHEAD;
+        let said = self.told_with(who, number);
+        let overhead = CHUNK_OVERHEAD + statement_bytes(said.into());
+        let bytes = len as usize + overhead;
         let (here, there) = (self.node(who).link.region, self.node(asker).link.region);
         let trip = self.paths.message(here, there, bytes, &mut self.rng);
         let now = self.now;
         let left = self.node_mut(who).link.send(now, bytes);
         let at = self.node_mut(asker).link.receive(left + trip, bytes);
         if self.meter.warm {
-            self.meter.control(CHUNK_OVERHEAD);
+            self.meter.control(overhead);
             self.meter.delays.0 += trip.as_secs_f64();
             self.meter.delays.1 += 1;
             self.node_mut(who).sent_bytes += u64::from(len);
         }
-        let said = self.told_with(who, number);
         self.push(at, asker, Event::Chunk { from: who, id, len, said, header });
     }
 
@@ -163,4 +164,9 @@ impl World {
     fn segment_of(&self, number: ChunkNumber) -> Option<&Arc<Announcement>> {
         self.said.get((number.0 / self.chunks_per_segment) as usize)?.last()
     }
+}
+
+/// Bytes of a statement of so many chunks: signature and frame, what every segment has, then length and digest of each.
+fn statement_bytes(chunks: usize) -> usize {
+    if chunks == 0 { 0 } else { 80 + 70 + chunks * (HASH_LEN + 3 + 12 / PART_CHUNKS) }
 }
