@@ -81,7 +81,7 @@ impl Config {
             origin_spread_share: 0.65,
             origin_fetch_assumed: Duration::from_millis(250),
             status_interval: Duration::from_secs(5),
-            status_interval_min: Duration::from_millis(1500),
+            status_interval_min: Duration::from_millis(800),
             improve_interval: Duration::from_secs(4),
         }
     }

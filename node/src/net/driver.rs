@@ -291,7 +291,6 @@ impl Driver {
                 self.wanted_before_catalogue.push(rendition);
             }
             self.inputs.push_back(Input::Followed { rendition });
-            self.tell_what_is_known(rendition);
         }
     }
 

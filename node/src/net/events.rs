@@ -250,10 +250,7 @@ impl Driver {
     }
 
     fn window(&self, rendition: Option<RenditionId>) -> Window {
-        // Who doesn't know the renditions yet most likely wants the first.
-        let first = || self.media.catalogue()?.renditions.first().map(|r| r.id);
-        let wanted = rendition.or_else(first);
-        let announcements = wanted.map(|r| self.media.statements(r, WINDOW_SEGMENTS)).unwrap_or_default();
+        let announcements = rendition.map(|r| self.media.statements(r, WINDOW_SEGMENTS)).unwrap_or_default();
         Window { catalogue: self.media.signed_catalogue(), announcements }
     }
 

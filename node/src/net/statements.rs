@@ -77,17 +77,6 @@ impl Driver {
         }
     }
 
-    /// What was announced of a rendition before it was followed: players are listed it, and will want it at once.
-    pub(super) fn tell_what_is_known(&mut self, rendition: RenditionId) {
-        for listed in self.media.listing(rendition) {
-            let announcement = listed.announcement;
-            let proof = self.media.statement_with(rendition, announcement.epoch, announcement.first_chunk);
-            if !proof.is_empty() {
-                self.tell_announced(&announcement);
-            }
-        }
-    }
-
     /// Checks one, unless it is known already; then the machine only hears of it again.
     fn check_announcement(
         &mut self,

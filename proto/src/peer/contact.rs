@@ -69,10 +69,6 @@ impl Peer {
         }
         let hello = Some(self.hello(now));
         out.push(Output::Tell { to: peer, request: Box::new(ControlRequest { hello, ..ControlRequest::none() }) });
-        if self.catalogue.is_none() && self.config.role == Role::Viewer {
-            // The picture waits for it; what is signed needs no introduction.
-            out.push(Output::FetchWindow { from: peer, rendition: None });
-        }
     }
 
     pub(super) fn disconnected(&mut self, now: Now, peer: PeerId) {
