@@ -7,7 +7,7 @@ use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Kind, Role};
 use super::io::Output;
 use super::parents::PATH_MAX;
 use super::requests::InFlight;
-use super::uploads::{Admission, Child, Limit, Parked, Ready, refusal};
+use super::uploads::{Child, Limit, Parked, Ready, refusal};
 use super::{Peer, seeding};
 
 /// Peers named in a refusal.
@@ -87,12 +87,9 @@ impl Peer {
             self.uploads.report(now.mono, &child, feedback);
         }
         let seed = self.roster.as_ref().is_some_and(|r| seeding::rank(r, rendition, s, from) == Some(0));
-        match self.uploads.admit(child, self.limit(t), seed && self.config.role == Role::Source) {
-            Admission::Granted => {}
-            Admission::Refused => {
-                let instead = self.uploads.children_of(rendition, s).filter(|p| *p != from).take(INSTEAD_MAX).collect();
-                return Some(refusal(instead));
-            }
+        if !self.uploads.admit(child, self.limit(t), seed && self.config.role == Role::Source) {
+            let instead = self.uploads.children_of(rendition, s).filter(|p| *p != from).take(INSTEAD_MAX).collect();
+            return Some(refusal(instead));
         }
         let count = self.tracks[t].count();
         if let Some(held) = self.tracks[t].window.first_held(number, count) {

@@ -63,13 +63,6 @@ pub(crate) struct Child {
     leaving: Option<Time>,
 }
 
-/// What became of a request to be a child.
-#[derive(Clone, Debug)]
-pub(crate) enum Admission {
-    Granted,
-    Refused,
-}
-
 /// Requests held at most, over all neighbours: 16 neighbours × 8 substreams × 2.
 const PARKED_MAX: usize = 256;
 /// Answers waiting at most.
@@ -106,7 +99,8 @@ impl Uploads {
     }
 
     /// Takes `peer` on as a child in a substream, if `slots` children (or, at the broadcaster, `copies` per substream) allow.
-    pub(crate) fn admit(&mut self, child: Child, limit: Limit, seed: bool) -> Admission {
+    /// Returns whether it is one.
+    pub(crate) fn admit(&mut self, child: Child, limit: Limit, seed: bool) -> bool {
         let now = child.last;
         self.children.retain(|c| now.since(c.last) < CHILD_EXPIRY);
         let same = |c: &Child| c.is(child.peer, child.rendition, child.substream);
@@ -114,11 +108,11 @@ impl Uploads {
             let goes = self.children[at].leaving.is_some_and(|since| now.since(since) >= NOTICE);
             if goes || self.is_surplus(at, limit) {
                 self.children.swap_remove(at);
-                return Admission::Refused;
+                return false;
             }
             self.children[at].last = now;
             self.children[at].uplink_bps = child.uplink_bps;
-            return Admission::Granted;
+            return true;
         }
         let rivals = |c: &&Child| c.leaving.is_none() && limit.is_shared(c, &child);
         let room = match limit {
@@ -126,18 +120,18 @@ impl Uploads {
         };
         if room {
             self.children.push(child);
-            return Admission::Granted;
+            return true;
         }
         let weakest = self.children.iter().filter(rivals).min_by_key(|c| c.uplink_bps).cloned();
-        let Some(weakest) = weakest else { return Admission::Refused };
+        let Some(weakest) = weakest else { return false };
         let stronger = child.uplink_bps >= weakest.uplink_bps.max(1).saturating_mul(REPLACE_FACTOR);
         if seed || (stronger && now.since(weakest.since) >= TENURE_MIN) {
             tracing::debug!(weaker = ?weakest.peer, substream = weakest.substream, "child replaced by a stronger one");
             self.give_notice(now, &weakest, limit);
             self.children.push(child);
-            return Admission::Granted;
+            return true;
         }
-        Admission::Refused
+        false
     }
 
     /// A quarter more children than there is room for may be on their way out; beyond it the first must go at once.

@@ -25,7 +25,7 @@ pub struct Scenario {
     pub bitrate_bps: f64,
     /// Segment duration, seconds; at most 12.
     pub segment_seconds: f64,
-    /// In low latency: every chunk is a part, announced as it is made; players hold back 1.8 s instead of three segments.
+    /// In low latency: two chunks are a part, announced as it is made; players hold back 1.8 s instead of three segments.
     pub low_latency: bool,
     /// Regions viewers are spread over.
     pub regions: usize,
