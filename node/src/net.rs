@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `swarm`, `codec` | libp2p: protocols, limits, framing |
+//! | `exchange` | questions and answers on streams that are kept |
 //! | `driver` | the loop |
 //! | `events` | libp2p events → inputs |
 //! | `outputs` | outputs → libp2p calls |
@@ -15,6 +16,7 @@
 mod codec;
 mod driver;
 mod events;
+mod exchange;
 mod fetch;
 mod heard;
 mod outputs;

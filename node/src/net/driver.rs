@@ -9,13 +9,14 @@ use anyhow::Context;
 use bytes::Bytes;
 use futures::StreamExt;
 use libp2p::identity::{Keypair, ed25519};
-use libp2p::request_response::{OutboundRequestId, ResponseChannel};
+use libp2p::request_response::OutboundRequestId;
 use libp2p::{Multiaddr, Swarm};
 use starling_proto::wire::{Announcement, Catalogue, ControlRequest, NeighbourInfo, Role};
 use starling_proto::{Config, Epoch, Input, Now, Peer, PeerId, RenditionId, RequestId, StreamId, Time};
 use tokio::sync::{mpsc, watch};
 
 use super::codec::{ChunkAnswer, Overhead};
+use super::exchange::{Channel, ExchangeId};
 use super::fetch::Fetched;
 use super::heard::Heard;
 use super::statements::Unproven;
@@ -90,10 +91,10 @@ pub struct Driver {
     pub(super) origin: Option<Arc<Origin>>,
     pub(super) inputs: VecDeque<Input>,
     /// Neighbours' chunk requests not answered yet; `proto` bounds what it holds, the streams bound the rest.
-    pub(super) inbound: HashMap<RequestId, ResponseChannel<ChunkAnswer>>,
+    pub(super) inbound: HashMap<RequestId, Channel<ChunkAnswer>>,
     pub(super) inbound_last: u64,
-    pub(super) outbound: HashMap<OutboundRequestId, Asked>,
-    pub(super) told: HashMap<OutboundRequestId, Told>,
+    pub(super) outbound: HashMap<ExchangeId, Asked>,
+    pub(super) told: HashMap<ExchangeId, Told>,
     pub(super) hint_servers: Vec<(libp2p::PeerId, Multiaddr)>,
     pub(super) hint_next: usize,
     pub(super) hint_asked: HashSet<OutboundRequestId>,
@@ -393,7 +394,7 @@ impl Driver {
         for peer in neighbours {
             if !self.hint_servers.iter().any(|(server, _)| *server == peer) {
                 let bye = ControlRequest { bye: true, ..ControlRequest::none() };
-                self.swarm.behaviour_mut().control.send_request(&peer, bye);
+                self.swarm.behaviour_mut().control.ask(&peer, bye);
             }
         }
         self.leave_hint_servers();

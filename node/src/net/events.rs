@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use libp2p::gossipsub::{self, MessageAcceptance};
-use libp2p::request_response::{self, Message, OutboundFailure, OutboundRequestId, ResponseChannel};
+use libp2p::request_response::{self, Message, OutboundFailure};
 use libp2p::swarm::SwarmEvent;
 use starling_proto::wire::{
     ChunkRequest, ChunkStatus, ControlRequest, ControlResponse, Hello, HintRequest, HintResponse, NeighbourInfo,
@@ -13,11 +13,10 @@ use starling_proto::{Input, Outcome, PeerId, RenditionId, RequestId};
 
 use super::codec::ChunkAnswer;
 use super::driver::Driver;
+use super::exchange::{Channel, Event, ExchangeId};
 use super::swarm::BehaviourEvent;
 use crate::identity;
 use crate::statement::StatementError;
-
-type Event<Request, Response> = request_response::Event<Request, Response>;
 
 /// Announcements in one window: more than any player's hold-back, less than a message's limit.
 const WINDOW_SEGMENTS: usize = 12;
@@ -44,7 +43,6 @@ impl Driver {
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
                 if let Some(peer) = self.neighbour(&peer_id) {
                     self.neighbour_addrs.remove(&peer);
-                    self.stranger_left(peer);
                     self.inputs.push_back(Input::Disconnected { peer });
                 }
             }
@@ -90,28 +88,19 @@ impl Driver {
 
     fn on_chunks(&mut self, event: Event<ChunkRequest, ChunkAnswer>) {
         match event {
-            Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
-                self.on_chunk_request(&peer, request, channel);
-            }
-            Event::Message { peer, message: Message::Response { request_id, response }, .. } => {
-                self.on_chunk_answer(&peer, request_id, response);
-            }
-            Event::OutboundFailure { request_id, error, .. } => {
-                let Some(asked) = self.outbound.remove(&request_id) else { return };
+            Event::Asked { peer, request, channel } => self.on_chunk_request(&peer, request, channel),
+            Event::Answered { peer, id, response } => self.on_chunk_answer(&peer, id, response),
+            Event::Failed { id, error } => {
+                let Some(asked) = self.outbound.remove(&id) else { return };
                 tracing::debug!(to = ?asked.to, %error, "a chunk request failed");
                 let outcome = if is_malformed(&error) { Outcome::Malformed } else { Outcome::Failed };
                 self.inputs.push_back(Input::Responded { id: asked.id, outcome });
             }
-            Event::InboundFailure { .. } | Event::ResponseSent { .. } => {}
+            Event::Left { .. } => {}
         }
     }
 
-    fn on_chunk_request(
-        &mut self,
-        from: &libp2p::PeerId,
-        request: ChunkRequest,
-        channel: ResponseChannel<ChunkAnswer>,
-    ) {
+    fn on_chunk_request(&mut self, from: &libp2p::PeerId, request: ChunkRequest, channel: Channel<ChunkAnswer>) {
         self.inbound.retain(|_, channel| channel.is_open());
         let Some(from) = identity::to_proto(from) else { return };
         self.inbound_last += 1;
@@ -120,8 +109,8 @@ impl Driver {
         self.inputs.push_back(Input::Requested { from, id, request });
     }
 
-    fn on_chunk_answer(&mut self, from: &libp2p::PeerId, request: OutboundRequestId, answer: ChunkAnswer) {
-        let Some(asked) = self.outbound.remove(&request) else { return };
+    fn on_chunk_answer(&mut self, from: &libp2p::PeerId, id: ExchangeId, answer: ChunkAnswer) {
+        let Some(asked) = self.outbound.remove(&id) else { return };
         let ChunkAnswer { header, body, spread } = answer;
         if !header.statement.is_empty() {
             let taken = self.take_announcements(std::slice::from_ref(&header.statement));
@@ -142,14 +131,10 @@ impl Driver {
 
     fn on_control(&mut self, event: Event<ControlRequest, ControlResponse>) {
         match event {
-            Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
-                self.on_control_request(&peer, request, channel);
-            }
-            Event::Message { peer, message: Message::Response { request_id, response }, .. } => {
-                self.on_control_answer(&peer, request_id, response);
-            }
-            Event::OutboundFailure { request_id, error, .. } => {
-                let Some(told) = self.told.remove(&request_id) else { return };
+            Event::Asked { peer, request, channel } => self.on_control_request(&peer, request, channel),
+            Event::Answered { peer, id, response } => self.on_control_answer(&peer, id, response),
+            Event::Failed { id, error } => {
+                let Some(told) = self.told.remove(&id) else { return };
                 tracing::debug!(to = ?told.to, %error, "a control request failed");
                 if let OutboundFailure::UnsupportedProtocols = error {
                     self.met_stranger(told.to, &[], "");
@@ -159,7 +144,11 @@ impl Driver {
                     self.inputs.push_back(Input::Misbehaved { peer: told.to, reason });
                 }
             }
-            Event::InboundFailure { peer, .. } | Event::ResponseSent { peer, .. } => self.answer_left(&peer),
+            Event::Left { peer } => {
+                if let Some(peer) = identity::to_proto(&peer) {
+                    self.inputs.push_back(Input::Left { peer });
+                }
+            }
         }
     }
 
@@ -167,12 +156,15 @@ impl Driver {
         &mut self,
         from: &libp2p::PeerId,
         request: ControlRequest,
-        channel: ResponseChannel<ControlResponse>,
+        channel: Channel<ControlResponse>,
     ) {
         let Some(peer) = identity::to_proto(from) else { return };
         let mut response = ControlResponse::noted();
         if let Some(hello) = request.hello {
-            response = self.on_hello(peer, hello);
+            match self.on_hello(peer, hello) {
+                Ok(greeting) => response = greeting,
+                Err(why) => return channel.say_last(ControlResponse::refused(why)),
+            }
         } else if let Some(window) = request.window {
             response.window = Some(self.window(window.rendition));
         } else if let Some(status) = request.status {
@@ -187,21 +179,17 @@ impl Driver {
         } else {
             response = ControlResponse::refused("this version does not know that request");
         }
-        let _ = self.swarm.behaviour_mut().control.send_response(channel, response);
+        channel.say(response);
     }
 
-    /// Somebody introduced itself: remember where it is, and answer in kind.
-    fn on_hello(&mut self, peer: PeerId, hello: Hello) -> ControlResponse {
+    /// Somebody introduced itself: remember where it is, and answer in kind; or say why we can't talk.
+    fn on_hello(&mut self, peer: PeerId, hello: Hello) -> Result<ControlResponse, String> {
         if hello.stream != self.stream {
-            self.let_go_when_answered(peer);
-            return ControlResponse::refused("this node carries another stream");
+            return Err("this node carries another stream".to_owned());
         }
         if !hello.versions.contains(&VERSION) {
             self.met_stranger(peer, &hello.versions, &hello.agent);
-            self.let_go_when_answered(peer);
-            return ControlResponse::refused(format!(
-                "this node speaks version {VERSION} only; update the older of the two"
-            ));
+            return Err(format!("this node speaks version {VERSION} only; update the older of the two"));
         }
         let response = ControlResponse {
             hello: Some(self.hello()),
@@ -210,11 +198,11 @@ impl Driver {
         };
         self.remember(peer, &hello);
         self.inputs.push_back(Input::Greeted { peer, hello: Box::new(hello), round_trip: None });
-        response
+        Ok(response)
     }
 
-    fn on_control_answer(&mut self, from: &libp2p::PeerId, request: OutboundRequestId, response: ControlResponse) {
-        let Some(told) = self.told.remove(&request) else { return };
+    fn on_control_answer(&mut self, from: &libp2p::PeerId, id: ExchangeId, response: ControlResponse) {
+        let Some(told) = self.told.remove(&id) else { return };
         if let Some(error) = response.error {
             tracing::debug!(peer = %from, %error, "a control request was refused");
             if told.hello {
@@ -270,7 +258,8 @@ impl Driver {
         others.cloned().sample(&mut rand::rng(), INTRODUCED_MAX)
     }
 
-    fn on_hints(&mut self, event: Event<HintRequest, HintResponse>) {
+    fn on_hints(&mut self, event: request_response::Event<HintRequest, HintResponse>) {
+        use request_response::Event;
         match event {
             Event::Message { message: Message::Response { request_id, response }, .. } => {
                 if self.hint_asked.remove(&request_id) {
@@ -320,8 +309,8 @@ impl Driver {
         hello
     }
 
-    pub(super) fn told(&mut self, request: OutboundRequestId, to: PeerId, hello: bool) {
-        self.told.insert(request, super::driver::Told { to, at: Instant::now(), hello });
+    pub(super) fn told(&mut self, id: ExchangeId, to: PeerId, hello: bool) {
+        self.told.insert(id, super::driver::Told { to, at: Instant::now(), hello });
     }
 }
 

@@ -36,7 +36,7 @@ impl Driver {
             Output::Request { id, to, request } => {
                 let Some(peer) = identity::to_libp2p(&to) else { return };
                 let (rendition, epoch) = (request.rendition, request.epoch);
-                let sent = self.swarm.behaviour_mut().chunks.send_request(&peer, request);
+                let sent = self.swarm.behaviour_mut().chunks.ask(&peer, request);
                 self.outbound.insert(sent, Asked { id, to, rendition, epoch });
             }
             Output::Answer { id, header, of } => self.answer(id, header, of),
@@ -91,7 +91,7 @@ impl Driver {
         if is_hello {
             request.hello = Some(self.hello());
         }
-        let sent = self.swarm.behaviour_mut().control.send_request(&peer, request);
+        let sent = self.swarm.behaviour_mut().control.ask(&peer, request);
         self.told(sent, to, is_hello);
     }
 
@@ -108,8 +108,7 @@ impl Driver {
             (Some(_), _) => without(ChunkHeader::without_chunk(ChunkStatus::Unknown)),
             (None, _) => without(header),
         };
-        // Err: the asker is gone; nobody waits for this.
-        let _ = self.swarm.behaviour_mut().chunks.send_response(channel, answer);
+        channel.say(answer);
     }
 
     fn ask_hints(&mut self, mut request: HintRequest) {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use starling_proto::PeerId;
 use starling_proto::wire::VERSION;
-use starling_proto::{Input, PeerId};
 
 use super::driver::Driver;
 use crate::identity;
@@ -13,8 +13,6 @@ use crate::identity;
 pub(super) struct Strangers {
     /// Those met, the first few: whether there are any is all that counts.
     met: BTreeSet<PeerId>,
-    /// To be let go as soon as they have our answer, which says why.
-    answered: BTreeSet<PeerId>,
     /// What the person is told of it.
     notice: Option<&'static str>,
     /// And what was said in the log, once each.
@@ -46,26 +44,9 @@ impl Driver {
         }
     }
 
-    /// Lets it go once the answer to its hello has left.
-    pub(super) fn let_go_when_answered(&mut self, peer: PeerId) {
-        self.strangers.answered.insert(peer);
-    }
-
-    /// An answer to a control request has left, or can't.
-    pub(super) fn answer_left(&mut self, to: &libp2p::PeerId) {
-        if let Some(peer) = identity::to_proto(to).filter(|peer| self.strangers.answered.remove(peer)) {
-            self.inputs.push_back(Input::Left { peer });
-        }
-    }
-
     /// It speaks our version after all.
     pub(super) fn met_friend(&mut self, peer: PeerId) {
         self.strangers.met.remove(&peer);
-    }
-
-    /// The connection is closed.
-    pub(super) fn stranger_left(&mut self, peer: PeerId) {
-        self.strangers.answered.remove(&peer);
     }
 
     /// What the person should know; said in the log once.

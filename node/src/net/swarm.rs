@@ -13,8 +13,9 @@ use starling_proto::StreamId;
 use starling_proto::wire::MAX_GOSSIP_LEN;
 
 use super::codec::{CHUNK_PROTOCOL, CONTROL_PROTOCOL, ChunkCodec, ControlCodec, HINT_PROTOCOL, HintCodec, Overhead};
+use super::exchange;
 
-/// Everything a node speaks. One protocol per request-response behaviour: only then is negotiation free (V1Lazy).
+/// Everything a node speaks. One protocol per behaviour that asks: only then is negotiation free (V1Lazy).
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     limits: connection_limits::Behaviour,
@@ -22,8 +23,8 @@ pub(crate) struct Behaviour {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(crate) gossip: gossipsub::Behaviour,
-    pub(crate) chunks: request_response::Behaviour<ChunkCodec>,
-    pub(crate) control: request_response::Behaviour<ControlCodec>,
+    pub(crate) chunks: exchange::Behaviour<ChunkCodec>,
+    pub(crate) control: exchange::Behaviour<ControlCodec>,
     pub(crate) hints: request_response::Behaviour<HintCodec>,
 }
 
@@ -31,9 +32,6 @@ pub(crate) struct Behaviour {
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(12);
 /// Small talk.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Requests open per connection, both ways together: 2 × 8 substreams, repairs and room for several renditions. Far below
-/// the 512 streams at which yamux gives up a connection (research notes, libp2p §3).
-const STREAMS_MAX: usize = 96;
 
 /// A swarm listening nowhere yet. `connections_max` bounds inbound and outbound connections together.
 pub(crate) fn build(key: Keypair, connections_max: u32, overhead: &Overhead) -> anyhow::Result<Swarm<Behaviour>> {
@@ -90,32 +88,21 @@ fn behaviour(
     let identify = identify::Config::new("/starling/1".to_owned(), key.public())
         .with_agent_version(crate::AGENT.to_owned())
         .with_interval(Duration::from_secs(300));
+    let own = key.public().to_peer_id();
     Ok(Behaviour {
         limits: connection_limits::Behaviour::new(limits),
         blocked: allow_block_list::Behaviour::default(),
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(Duration::from_secs(15))),
         gossip: gossip()?,
-        chunks: request_response::Behaviour::with_codec(
-            ChunkCodec(overhead.clone()),
-            [(CHUNK_PROTOCOL, request_response::ProtocolSupport::Full)],
-            config(CHUNK_TIMEOUT),
-        ),
-        control: request_response::Behaviour::with_codec(
-            ControlCodec::new(overhead.clone()),
-            [(CONTROL_PROTOCOL, request_response::ProtocolSupport::Full)],
-            config(CONTROL_TIMEOUT),
-        ),
+        chunks: exchange::Behaviour::new(own, CHUNK_PROTOCOL, ChunkCodec(overhead.clone()), CHUNK_TIMEOUT),
+        control: exchange::Behaviour::new(own, CONTROL_PROTOCOL, ControlCodec::new(overhead.clone()), CONTROL_TIMEOUT),
         hints: request_response::Behaviour::with_codec(
             HintCodec::new(overhead.clone()),
             [(HINT_PROTOCOL, request_response::ProtocolSupport::Outbound)],
-            config(CONTROL_TIMEOUT),
+            request_response::Config::default().with_request_timeout(CONTROL_TIMEOUT),
         ),
     })
-}
-
-fn config(timeout: Duration) -> request_response::Config {
-    request_response::Config::default().with_request_timeout(timeout).with_max_concurrent_streams(STREAMS_MAX)
 }
 
 /// Announcements are signed by the broadcaster and checked by us before they are passed on, so gossipsub's own signatures
