@@ -37,8 +37,10 @@ pub(crate) struct Behaviour<C: Codec> {
     connections: HashMap<PeerId, Vec<Connection<C::Request>>>,
     happened_tx: mpsc::Sender<Happened<C>>,
     happened: mpsc::Receiver<Happened<C>>,
-    to_swarm: VecDeque<ToSwarm<Event<C::Request, C::Response>, Open>>,
+    to_swarm: VecDeque<Action<C::Request, C::Response>>,
 }
+
+type Action<Request, Response> = ToSwarm<Event<Request, Response>, Open>;
 
 /// What comes of it.
 #[derive(Debug)]

@@ -1,3 +1,5 @@
+#![allow(clippy::wildcard_enum_match_arm)] // swarm events are many, non-exhaustive, and few matter
+
 use std::time::Duration;
 
 use futures::StreamExt;
