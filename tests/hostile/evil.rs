@@ -256,8 +256,11 @@ impl request_response::Codec for Raw {
     }
 }
 
+/// One message with its length before it: the asker keeps the stream open, so there is no end to read to.
 async fn read<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    io.take(1 << 20).read_to_end(&mut bytes).await?;
+    let mut bytes = vec![0; 4];
+    io.read_exact(&mut bytes).await?;
+    let len = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    io.take(u64::from(len)).read_to_end(&mut bytes).await?;
     Ok(bytes)
 }
