@@ -225,6 +225,7 @@ fn the_wire_is_as_it_was() {
             statement: Bytes::from_static(b"st"),
             instead: vec![],
             notice: true,
+            introduced: vec![],
         },
         "a6 0100 02 1903e8 03 82 1a04030201 07 0403 05 427374 07 f5",
     );

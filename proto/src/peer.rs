@@ -335,6 +335,9 @@ impl Peer {
     fn responded(&mut self, now: Now, id: crate::RequestId, outcome: &Outcome, out: &mut Vec<Output>) {
         let Some(request) = self.requests.find(id).cloned() else { return };
         self.requests.close(id);
+        if let Outcome::Chunk { header, .. } | Outcome::Without(header) = outcome {
+            self.meet(&header.introduced);
+        }
         match (outcome, request.purpose) {
             (Outcome::Chunk { header, len, spread }, Purpose::Next) => {
                 if !self.fed(now, &request, header, *len, *spread) {

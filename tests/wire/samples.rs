@@ -61,6 +61,7 @@ sample!(ChunkHeader requires [1, 4] {
     statement: blob(),
     instead: vec(peer(), 0..4),
     notice: any::<bool>(),
+    introduced: vec(NeighbourInfo::sample(), 0..3),
 });
 
 sample!(ControlRequest requires [] {

@@ -12,6 +12,7 @@ use crate::wire::{ControlRequest, Hello, HintRequest, HintResponse, Role, Roster
 use super::Peer;
 use super::io::Output;
 use super::neighbours::proximity;
+use super::serve::INSTEAD_MAX;
 
 /// Timers of this sub-protocol.
 #[derive(Clone, Debug, Default)]
@@ -173,7 +174,8 @@ impl Peer {
     }
 
     fn orphans_look_at_once(&mut self, now: Time) {
-        for substream in self.tracks.iter_mut().flat_map(|t| &mut t.substreams).filter(|s| s.parent.is_none()) {
+        let looks = |s: &&mut super::track::Substream| s.parent.is_none() || s.noticed;
+        for substream in self.tracks.iter_mut().flat_map(|t| &mut t.substreams).filter(looks) {
             substream.look_at = substream.look_at.min(now);
         }
     }
@@ -189,6 +191,14 @@ impl Peer {
     pub(super) fn introduced(&mut self, infos: Vec<NeighbourInfo>) {
         for info in infos.into_iter().filter(|i| i.peer != self.id && !i.addrs.is_empty()) {
             self.neighbours.learn(info.peer, info.addrs, proximity(&self.config.region, &info.region), u16::MAX);
+        }
+    }
+
+    /// Who feeds what we look for was named: connecting with them can't wait.
+    pub(super) fn meet(&mut self, infos: &[NeighbourInfo]) {
+        for info in infos.iter().take(INSTEAD_MAX).filter(|i| i.peer != self.id && !i.addrs.is_empty()) {
+            let proximity = proximity(&self.config.region, &info.region);
+            self.neighbours.want(info.peer, info.addrs.clone(), proximity);
         }
     }
 
@@ -343,10 +353,15 @@ impl Peer {
         }
     }
 
+    /// A root is wanted, and we may be it.
+    pub(super) fn dial_source_soon(&mut self, now: Time) {
+        self.contact.source_at = self.contact.source_at.min(now);
+    }
+
     /// A place among the seeds is worth a connection to a broadcaster that serves.
     pub(super) fn dial_source_as_seed(&mut self, now: Time) {
         if self.seeds() {
-            self.contact.source_at = self.contact.source_at.min(now);
+            self.dial_source_soon(now);
         }
     }
 

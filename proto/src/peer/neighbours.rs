@@ -52,11 +52,15 @@ pub(crate) struct Neighbours {
     connected: Vec<Neighbour>,
     candidates: BTreeMap<PeerId, Candidate>,
     dialling: Vec<(PeerId, Time)>,
+    /// To be dialled even if there are neighbours enough.
+    urgent: Vec<PeerId>,
     pub(crate) banned: Vec<PeerId>,
 }
 
 /// Addresses remembered for later; the worst go first.
 const CANDIDATES_MAX: usize = 64;
+/// Dialled beyond the target at a time.
+const URGENT_MAX: usize = 4;
 /// Bans remembered; the shell blocks them besides.
 const BANNED_MAX: usize = 256;
 /// A dial that said nothing for this long is counted as failed. Above the shell's connection timeout.
@@ -154,6 +158,14 @@ impl Neighbours {
         }
     }
 
+    /// Remembers somebody to connect to as soon as possible.
+    pub(crate) fn want(&mut self, peer: PeerId, addrs: Vec<Bytes>, proximity: u8) {
+        self.learn(peer, addrs, proximity, 0);
+        if self.urgent.len() < URGENT_MAX && self.find(peer).is_none() && !self.urgent.contains(&peer) {
+            self.urgent.push(peer);
+        }
+    }
+
     /// All ranks age when new hints come, so that those no longer proposed sink.
     pub(crate) fn age_hints(&mut self) {
         for candidate in self.candidates.values_mut().filter(|c| c.rank != u16::MAX) {
@@ -164,10 +176,19 @@ impl Neighbours {
     /// The next one to dial, if fewer than `target` connections stand or are being made; best-ranked first.
     pub(crate) fn next_dial(&mut self, target: usize, now: Time) -> Option<(PeerId, Vec<Bytes>)> {
         self.dialling.retain(|(_, since)| now.since(*since) < DIAL_TIMEOUT);
+        let urgent = std::mem::take(&mut self.urgent);
+        let free = |peer: &PeerId| self.find(*peer).is_none() && !self.dialling.iter().any(|(p, _)| p == peer);
+        let first = urgent.iter().position(|p| free(p) && self.candidates.get(p).is_some_and(|c| c.retry_at <= now));
+        if let Some(at) = first {
+            let peer = urgent[at];
+            let addrs = self.candidates.get(&peer).map(|c| c.addrs.clone()).unwrap_or_default();
+            self.dialling.push((peer, now));
+            self.urgent = urgent[at + 1..].to_vec();
+            return Some((peer, addrs));
+        }
         if self.viewers() + self.dialling.len() >= target {
             return None;
         }
-        let free = |peer: &PeerId| self.find(*peer).is_none() && !self.dialling.iter().any(|(p, _)| p == peer);
         let best = self.candidates.iter().filter(|(p, c)| c.retry_at <= now && free(p));
         let (peer, candidate) = best.min_by_key(|(p, c)| (c.failures.min(3), c.rank, c.proximity, p.digest()))?;
         let found = (*peer, candidate.addrs.clone());

@@ -21,6 +21,8 @@ const MISSES_MAX: u8 = 2;
 const TRIALS_MAX: u8 = 3;
 /// A parent stays at least this long before a better one is considered (research notes §3.4: at most one switch in 5 s).
 const STAY_MIN: Duration = Duration::from_secs(5);
+/// The path of who is fed by a root: that, and the broadcaster.
+const ROOT_CHILD_PATH: usize = 2;
 /// What a hop costs, in seconds: a delay and a turn in a queue (a guess; 40 ms and a few chunks at 10 Mbit/s).
 const HOP_COST: f64 = 0.12;
 /// What a full parent costs, in seconds: it will probably refuse.
@@ -159,6 +161,32 @@ impl Peer {
                 let cancel = Some(Cancel { epoch: track.epoch, rendition: track.rendition, number });
                 let request = Box::new(ControlRequest { cancel, ..ControlRequest::none() });
                 out.push(Output::Tell { to, request });
+            }
+        }
+    }
+
+    /// The children of a root are the first to notice that it is gone, and all others in its tree depend on them: they ask
+    /// the broadcaster for its place, who knows better whether it is free.
+    pub(super) fn look_above(&mut self, now: Now, t: usize, out: &mut Vec<Output>) {
+        let serves = self.catalogue.as_ref().is_some_and(|c| c.serves);
+        for s in 0..self.tracks[t].count() {
+            let track = &self.tracks[t];
+            let substream = &track.substreams[usize::from(s)];
+            let below_root = substream.parent.is_some() && substream.path.len() == ROOT_CHILD_PATH;
+            if !(serves && below_root && track.waits_too_long(now.mono, s)) {
+                continue;
+            }
+            let Some(source) = self.neighbours.source() else {
+                self.dial_source_soon(now.mono);
+                continue;
+            };
+            let rendition = track.rendition;
+            if self.neighbours.find(source).is_some_and(|n| !n.refuses(rendition, s, now.mono)) {
+                tracing::debug!(parent = ?substream.parent, substream = s, "root silent, asking the broadcaster");
+                self.abandon(t, s, out);
+                let substream = &mut self.tracks[t].substreams[usize::from(s)];
+                (substream.parent, substream.since) = (Some(source), now.mono);
+                substream.look_at = now.mono + STAY_MIN;
             }
         }
     }

@@ -44,6 +44,7 @@ impl Peer {
             if self.tracks[t].repair_at > now.mono {
                 continue;
             }
+            self.look_above(now, t, out);
             let missing = self.missing(now.mono, t);
             self.tracks[t].repair_at = missing.iter().map(|m| m.look_at(now.mono)).min().unwrap_or(Time::NEVER);
             for chunk in missing {

@@ -11,7 +11,7 @@ use super::uploads::{Child, Limit, Parked, Ready, refusal};
 use super::{Peer, seeding};
 
 /// Peers named in a refusal.
-const INSTEAD_MAX: usize = 3;
+pub(super) const INSTEAD_MAX: usize = 3;
 /// Held requests of one neighbour: two for each of 32 substreams would be the most anyone needs; this many is plenty.
 const PARKED_PER_NEIGHBOUR_MAX: usize = 32;
 /// What receiving takes of the uplink, as a share of what is received: requests, acknowledgements, statuses (in the lab a
@@ -86,8 +86,13 @@ impl Peer {
         if let Some(feedback) = &request.feedback {
             self.uploads.report(now.mono, &child, feedback);
         }
-        let seed = self.roster.as_ref().is_some_and(|r| seeding::rank(r, rendition, s, from) == Some(0));
-        if !self.uploads.admit(child, self.limit(t), seed && self.config.role == Role::Source) {
+        let limit = self.limit(t);
+        let roster = self.roster.as_ref().filter(|_| self.config.role == Role::Source);
+        let seed = roster.filter(|roster| seeding::rank(roster, rendition, s, from) == Some(0));
+        // Whoever is able may stay a root: below it is a whole tree. But one node shouldn't be the root of them all.
+        let able = |peer, roster: &[(PeerId, u32)]| roster.iter().any(|(member, _)| *member == peer);
+        let yields = |peer, crowded| seed.is_some_and(|roster| crowded || !able(peer, roster));
+        if !self.uploads.admit(child, limit, yields) {
             let instead = self.uploads.children_of(rendition, s).filter(|p| *p != from).take(INSTEAD_MAX).collect();
             return Some(refusal(instead));
         }

@@ -83,6 +83,9 @@ const NOTICE: Duration = Duration::from_secs(6);
 /// It is told after this long: by then the stronger one and its descendants know their new path, and aren't the weaker
 /// one's descendants any more.
 const NOTICE_AFTER: Duration = Duration::from_millis(1200);
+/// A child that neither asks on nor reports for this long after a chunk was sent to it is probably gone, and others may come;
+/// longer than any round trip behind a full queue. A killed node's connection is noticed after 6 s.
+const SILENT_AFTER: Duration = Duration::from_millis(1500);
 /// How much stronger the newcomer must be (research notes §3.4).
 const REPLACE_FACTOR: u64 = 2;
 
@@ -98,9 +101,9 @@ impl Uploads {
         }
     }
 
-    /// Takes `peer` on as a child in a substream, if `slots` children (or, at the broadcaster, `copies` per substream) allow.
-    /// Returns whether it is one.
-    pub(crate) fn admit(&mut self, child: Child, limit: Limit, seed: bool) -> bool {
+    /// Takes `child` on in a substream if there is room, or instead of a weaker one, or of one that `yields`: told who it is
+    /// and whether it has two places more than `child`. Returns whether `child` is one now.
+    pub(crate) fn admit(&mut self, child: Child, limit: Limit, yields: impl Fn(PeerId, bool) -> bool) -> bool {
         let now = child.last;
         self.children.retain(|c| now.since(c.last) < CHILD_EXPIRY);
         let same = |c: &Child| c.is(child.peer, child.rendition, child.substream);
@@ -114,7 +117,7 @@ impl Uploads {
             self.children[at].uplink_bps = child.uplink_bps;
             return true;
         }
-        let rivals = |c: &&Child| c.leaving.is_none() && limit.is_shared(c, &child);
+        let rivals = |c: &&Child| c.leaving.is_none() && !c.is_silent(now) && limit.is_shared(c, &child);
         let room = match limit {
             Limit::Slots(max) | Limit::CopiesPerSubstream(max) => self.children.iter().filter(rivals).count() < max,
         };
@@ -125,7 +128,9 @@ impl Uploads {
         let weakest = self.children.iter().filter(rivals).min_by_key(|c| c.uplink_bps).cloned();
         let Some(weakest) = weakest else { return false };
         let stronger = child.uplink_bps >= weakest.uplink_bps.max(1).saturating_mul(REPLACE_FACTOR);
-        if seed || (stronger && now.since(weakest.since) >= TENURE_MIN) {
+        let places = |peer| self.children.iter().filter(|c| c.peer == peer && c.leaving.is_none()).count();
+        let crowded = places(weakest.peer) > places(child.peer) + 1;
+        if yields(weakest.peer, crowded) || (stronger && now.since(weakest.since) >= TENURE_MIN) {
             tracing::debug!(weaker = ?weakest.peer, substream = weakest.substream, "child replaced by a stronger one");
             self.give_notice(now, &weakest, limit);
             self.children.push(child);
@@ -335,6 +340,10 @@ impl Parked {
 impl Child {
     pub(crate) fn new(peer: PeerId, rendition: RenditionId, substream: u8, uplink_bps: u64, now: Time) -> Self {
         Self { peer, rendition, substream, uplink_bps, since: now, last: now, sent: None, leaving: None }
+    }
+
+    fn is_silent(&self, now: Time) -> bool {
+        self.sent.is_some_and(|sent| self.last < sent && now.since(sent) >= SILENT_AFTER)
     }
 
     fn is(&self, peer: PeerId, rendition: RenditionId, substream: u8) -> bool {

@@ -110,12 +110,16 @@ impl Segment {
         self.have.len() == self.announcement.lengths.len()
     }
 
+    /// Chunks not here.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = (usize, ChunkNumber)> + '_ {
+        let first = self.announcement.first_chunk.0;
+        let missing = (0..self.announcement.lengths.len()).filter(|i| !self.have.contains(*i));
+        missing.map(move |i| (i, ChunkNumber(first + i as u64)))
+    }
+
     /// Chunks neither here nor being fetched by repair or from the origin.
     pub(crate) fn open(&self) -> impl Iterator<Item = (usize, ChunkNumber)> + '_ {
-        let first = self.announcement.first_chunk.0;
-        (0..self.announcement.lengths.len())
-            .filter(|i| !self.have.contains(*i) && !self.asked.contains(*i) && !self.at_origin.contains(*i))
-            .map(move |i| (i, ChunkNumber(first + i as u64)))
+        self.missing().filter(|(i, _)| !self.asked.contains(*i) && !self.at_origin.contains(*i))
     }
 }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::cbor::{DecodeError, Field};
+use super::control::NeighbourInfo;
 use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId};
 use cbor4ii::core::utils::{BufWriter, SliceReader};
 
@@ -61,6 +62,8 @@ message! {
         6 => instead: Vec<PeerId>,
         /// The sender will soon refuse the asker in this substream, which should look for another parent meanwhile.
         7 => notice: bool,
+        /// Where those can be dialled.
+        8 => introduced: Vec<NeighbourInfo>,
     }
 }
 
@@ -82,8 +85,8 @@ pub enum Status {
 impl ChunkHeader {
     /// An answer without a chunk.
     pub fn without_chunk(status: Status) -> Self {
-        let (number, path, statement, instead) = Default::default();
-        Self { status, number, path, free_slots: 0, statement, instead, notice: false }
+        let (number, path, statement, instead, introduced) = Default::default();
+        Self { status, number, path, free_slots: 0, statement, instead, notice: false, introduced }
     }
 }
 

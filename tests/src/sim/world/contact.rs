@@ -99,15 +99,16 @@ impl World {
             self.node(who).connections.iter().copied().filter(|c| *c != to && *c != SOURCE).collect();
         self.rng.shuffle(&mut others);
         others.truncate(INTRODUCED_MAX);
-        let info = |c: &u32| NeighbourInfo {
-            peer: peer_id(*c),
-            addrs: vec![ADDR],
-            region: region_name(&self.paths, self.node(*c).link.region),
-        };
-        let infos: Vec<_> = others.iter().map(info).collect();
+        let infos: Vec<_> = others.iter().map(|other| self.info(*other)).collect();
         self.meter.control(infos.iter().map(|i| i.encode().len()).sum::<usize>() + MESSAGE_OVERHEAD);
         let at = self.now + self.delay(who, to);
         self.push(at, to, Event::Input(Box::new(Input::Introduced { infos })));
+    }
+
+    /// Where a viewer can be dialled.
+    pub(super) fn info(&self, viewer: u32) -> NeighbourInfo {
+        let region = region_name(&self.paths, self.node(viewer).link.region);
+        NeighbourInfo { peer: peer_id(viewer), addrs: vec![ADDR], region }
     }
 
     pub(super) fn fetch_window(&mut self, who: u32, from: u32) {

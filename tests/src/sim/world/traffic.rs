@@ -28,14 +28,16 @@ impl World {
         }
     }
 
-    pub(super) fn answer(&mut self, who: u32, id: RequestId, header: ChunkHeader) {
+    pub(super) fn answer(&mut self, who: u32, id: RequestId, mut header: ChunkHeader) {
         let (asker, id) = ((id.0 >> 32) as u32, id.0 as u32);
         if self.blocked(who, asker) || !self.node(who).connections.contains(&asker) {
             return;
         }
+        header.introduced = header.instead.iter().map(|peer| self.info(index_of(*peer))).collect();
+        let introduction = header.introduced.iter().map(|info| info.encode().len()).sum::<usize>();
         let header = Box::new(header);
         let (ChunkStatus::Chunk, Some(number)) = (header.status, header.number) else {
-            self.meter.control(CHUNK_OVERHEAD);
+            self.meter.control(CHUNK_OVERHEAD + introduction);
             let at = self.now + self.delay(who, asker);
             return self.push(at, asker, Event::Without { id, header });
         };
@@ -44,7 +46,7 @@ impl World {
         }
         let Some(len) = self.segment_of(number).and_then(|a| a.length_of(number)) else { return };
         let said = self.told_with(who, number);
-        let overhead = CHUNK_OVERHEAD + statement_bytes(said.into());
+        let overhead = CHUNK_OVERHEAD + introduction + statement_bytes(said.into());
         let bytes = len as usize + overhead;
         let (here, there) = (self.node(who).link.region, self.node(asker).link.region);
         let trip = self.paths.message(here, there, bytes, &mut self.rng);
