@@ -119,7 +119,7 @@ impl Peer {
             catalogue_version: self.catalogue.as_ref().map_or(0, |c| c.version),
             tracks: self.tracks.iter().map(track).collect(),
             free_slots: self.free_slots(),
-            uplink_bps: self.uplink_bps() as u64,
+            uplink_bps: if self.uploads.child_count() > 0 || self.carries_a_child() { self.uplink_bps() as u64 } else { 0 },
         }
     }
 
@@ -163,8 +163,12 @@ impl Peer {
         }
     }
 
-    /// Where we stand in the trees, or whether we have room, changed: tell soon, but not too often.
+    /// Where we stand in the trees, or whether we have room, changed: tell soon, but not too often. Who feeds nobody and
+    /// can't matters to nobody, and its uplink is the narrowest.
     pub(super) fn tell_if_moved(&mut self, now: Time) {
+        if self.uploads.child_count() == 0 && self.free_slots() == 0 && !self.contact.standing_told.1 {
+            return;
+        }
         let depths = self.tracks.first().map(|t| &t.substreams).into_iter().flatten().map(|s| s.depth(now));
         let (told, room) = &self.contact.standing_told;
         if !depths.eq(told.iter().copied()) || (self.free_slots() > 0) != *room {

@@ -172,7 +172,8 @@ impl Peer {
         for s in 0..self.tracks[t].count() {
             let track = &self.tracks[t];
             let substream = &track.substreams[usize::from(s)];
-            let below_root = substream.parent.is_some() && substream.path.len() == ROOT_CHILD_PATH;
+            let above = substream.parent.filter(|parent| *parent != self.config.source);
+            let below_root = above.is_some() && substream.path.len() == ROOT_CHILD_PATH;
             if !(serves && below_root && track.waits_too_long(now.mono, s)) {
                 continue;
             }

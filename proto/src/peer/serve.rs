@@ -90,8 +90,7 @@ impl Peer {
         let roster = self.roster.as_ref().filter(|_| self.config.role == Role::Source);
         let seed = roster.filter(|roster| seeding::rank(roster, rendition, s, from) == Some(0));
         // Whoever is able may stay a root: below it is a whole tree. But one node shouldn't be the root of them all.
-        let able = |peer, roster: &[(PeerId, u32)]| roster.iter().any(|(member, _)| *member == peer);
-        let yields = |peer, crowded| seed.is_some_and(|roster| crowded || !able(peer, roster));
+        let yields = |peer, crowded| seed.is_some_and(|roster| crowded || seeding::is_abler(roster, from, peer));
         if !self.uploads.admit(child, limit, yields) {
             let instead = self.uploads.children_of(rendition, s).filter(|p| *p != from).take(INSTEAD_MAX).collect();
             return Some(refusal(instead));
@@ -155,6 +154,11 @@ impl Peer {
         }
         let slots = (0..self.tracks.len()).map(|t| self.slots(t)).min().unwrap_or(0);
         u16::try_from(slots.saturating_sub(self.uploads.child_count())).unwrap_or(u16::MAX)
+    }
+
+    /// Whether the uplink is enough for one child. Repairs asked of who is slower come too late.
+    pub(super) fn carries_a_child(&self) -> bool {
+        self.config.role == Role::Source || (0..self.tracks.len()).all(|t| self.slots(t) > 0)
     }
 
     fn enqueue(&mut self, now: Time, t: usize, to: PeerId, id: RequestId, number: ChunkNumber) {
