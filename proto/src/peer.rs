@@ -335,7 +335,9 @@ impl Peer {
     fn responded(&mut self, now: Now, id: crate::RequestId, outcome: &Outcome, out: &mut Vec<Output>) {
         let Some(request) = self.requests.find(id).cloned() else { return };
         self.requests.close(id);
-        if let Outcome::Chunk { header, .. } | Outcome::Without(header) = outcome {
+        if let Outcome::Chunk { header, .. } | Outcome::Without(header) = outcome
+            && (header.notice || self.orphans(&request))
+        {
             self.meet(&header.introduced);
         }
         match (outcome, request.purpose) {

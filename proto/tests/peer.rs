@@ -11,6 +11,8 @@ mod hostile;
 mod parts;
 #[path = "peer/rig.rs"]
 mod rig;
+#[path = "peer/roots.rs"]
+mod roots;
 #[path = "peer/serving.rs"]
 mod serving;
 #[path = "peer/supply.rs"]

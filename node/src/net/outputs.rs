@@ -97,7 +97,8 @@ impl Driver {
 
     fn answer(&mut self, id: RequestId, mut header: ChunkHeader, (rendition, epoch): (RenditionId, Epoch)) {
         let Some(channel) = self.inbound.remove(&id) else { return };
-        header.introduced = header.instead.iter().filter_map(|p| self.neighbour_addrs.get(p)).cloned().collect();
+        let known = header.instead.iter().find_map(|peer| self.neighbour_addrs.get(peer));
+        header.introduced = known.cloned().into_iter().collect();
         let number = header.number.filter(|_| header.status == ChunkStatus::Chunk);
         let body = number.map(|n| self.media.chunk(rendition, epoch, n));
         let answer = match (number, body) {

@@ -29,6 +29,7 @@ pub(super) struct Contact {
     source_at: Time,
     source_failures: u8,
     dialling_source: bool,
+    hurry_at: Time,
 }
 
 /// How soon to ask again when no hint server answered.
@@ -49,6 +50,8 @@ const SOURCE_REDIAL: Duration = Duration::from_millis(400);
 /// Up to this audience everybody keeps a connection to the broadcaster if it can: about what that has room for, see
 /// `Config::source`. Beyond it viewers dial as much less often as there are more of them.
 const SOURCE_AUDIENCE: u32 = 100;
+/// How often a viewer whose root fell silent may dial the broadcaster out of turn.
+const HURRY_EVERY: Duration = Duration::from_secs(4);
 /// How soon to ask for a rendition's window again while nothing was announced.
 const WINDOW_RETRY: Duration = Duration::from_millis(700);
 
@@ -119,7 +122,11 @@ impl Peer {
             catalogue_version: self.catalogue.as_ref().map_or(0, |c| c.version),
             tracks: self.tracks.iter().map(track).collect(),
             free_slots: self.free_slots(),
-            uplink_bps: if self.uploads.child_count() > 0 || self.carries_a_child() { self.uplink_bps() as u64 } else { 0 },
+            uplink_bps: if self.uploads.child_count() > 0 || self.carries_a_child() {
+                self.uplink_bps() as u64
+            } else {
+                0
+            },
         }
     }
 
@@ -357,15 +364,18 @@ impl Peer {
         }
     }
 
-    /// A root is wanted, and we may be it.
-    pub(super) fn dial_source_soon(&mut self, now: Time) {
-        self.contact.source_at = self.contact.source_at.min(now);
+    /// A root is wanted, and we may be it: dials the broadcaster without waiting for the turn, but not again and again.
+    pub(super) fn hurry_to_source(&mut self, now: Time) {
+        if self.contact.hurry_at <= now {
+            self.contact.hurry_at = now + HURRY_EVERY;
+            self.contact.source_at = self.contact.source_at.min(now);
+        }
     }
 
     /// A place among the seeds is worth a connection to a broadcaster that serves.
     pub(super) fn dial_source_as_seed(&mut self, now: Time) {
         if self.seeds() {
-            self.dial_source_soon(now);
+            self.contact.source_at = self.contact.source_at.min(now);
         }
     }
 

@@ -178,7 +178,7 @@ impl Peer {
                 continue;
             }
             let Some(source) = self.neighbours.source() else {
-                self.dial_source_soon(now.mono);
+                self.hurry_to_source(now.mono);
                 continue;
             };
             let rendition = track.rendition;
@@ -301,6 +301,15 @@ impl Peer {
             substream.since = now.mono;
             substream.look_at = now.mono + self.config.improve_interval;
         }
+    }
+
+    /// Whether a refusal of this request leaves a substream without a parent. Refused trials are many where uplinks are
+    /// scarce, and not worth a connection.
+    pub(super) fn orphans(&self, request: &InFlight) -> bool {
+        let Some(t) = self.track_index(request.rendition, request.epoch) else { return false };
+        let track = &self.tracks[t];
+        let parent = track.substreams[usize::from(track.substream_of(request.number))].parent;
+        request.purpose == Purpose::Next && parent.is_none_or(|parent| parent == request.to)
     }
 
     fn free_request(&mut self, request: &InFlight) {

@@ -85,7 +85,9 @@ mod tests {
         let roster: Vec<_> = (1..=8).map(|i| (PeerId([i; 32]), u32::from(i) * 1000)).collect();
         let (weak, fair, strong, unknown) = (roster[1].0, roster[5].0, roster[7].0, PeerId([99; 32]));
         assert!(is_abler(&roster, strong, weak) && is_abler(&roster, weak, unknown));
-        assert!(!is_abler(&roster, strong, fair) && !is_abler(&roster, unknown, weak) && !is_abler(&roster, weak, weak));
+        assert!(
+            !is_abler(&roster, strong, fair) && !is_abler(&roster, unknown, weak) && !is_abler(&roster, weak, weak)
+        );
     }
 
     #[test]

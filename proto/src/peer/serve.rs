@@ -89,8 +89,8 @@ impl Peer {
         let limit = self.limit(t);
         let roster = self.roster.as_ref().filter(|_| self.config.role == Role::Source);
         let seed = roster.filter(|roster| seeding::rank(roster, rendition, s, from) == Some(0));
-        // Whoever is able may stay a root: below it is a whole tree. But one node shouldn't be the root of them all.
-        let yields = |peer, crowded| seed.is_some_and(|roster| crowded || seeding::is_abler(roster, from, peer));
+        // Whoever is able may stay a root for a while: below it is a whole tree. But nobody of all trees, nor for ever.
+        let yields = |peer, had_turn| seed.is_some_and(|roster| had_turn || seeding::is_abler(roster, from, peer));
         if !self.uploads.admit(child, limit, yields) {
             let instead = self.uploads.children_of(rendition, s).filter(|p| *p != from).take(INSTEAD_MAX).collect();
             return Some(refusal(instead));

@@ -78,6 +78,9 @@ const LATE_AFTER: Duration = Duration::from_millis(500);
 const CHILD_EXPIRY: Duration = Duration::from_secs(12);
 /// A child stays at least this long before a stronger one may replace it (a guess; keeps trees from churning).
 const TENURE_MIN: Duration = Duration::from_secs(8);
+/// After this long a root's place goes to the one drawn by lot, however able it is: it may be one that pollutes or brings
+/// nothing, which the broadcaster can't see (a guess; shorter ones move trees for nothing).
+const TURN: Duration = Duration::from_secs(60);
 /// So long a child is served after a stronger one took its place: time for some trials elsewhere (a guess).
 const NOTICE: Duration = Duration::from_secs(6);
 /// It is told after this long: by then the stronger one and its descendants know their new path, and aren't the weaker
@@ -102,7 +105,7 @@ impl Uploads {
     }
 
     /// Takes `child` on in a substream if there is room, or instead of a weaker one, or of one that `yields`: told who it is
-    /// and whether it has two places more than `child`. Returns whether `child` is one now.
+    /// and whether it had its turn, being there for long or in two places more than `child`. Returns whether `child` is one now.
     pub(crate) fn admit(&mut self, child: Child, limit: Limit, yields: impl Fn(PeerId, bool) -> bool) -> bool {
         let now = child.last;
         self.children.retain(|c| now.since(c.last) < CHILD_EXPIRY);
@@ -130,7 +133,8 @@ impl Uploads {
         let stronger = child.uplink_bps >= weakest.uplink_bps.max(1).saturating_mul(REPLACE_FACTOR);
         let places = |peer| self.children.iter().filter(|c| c.peer == peer && c.leaving.is_none()).count();
         let crowded = places(weakest.peer) > places(child.peer) + 1;
-        if yields(weakest.peer, crowded) || (stronger && now.since(weakest.since) >= TENURE_MIN) {
+        let had_its_turn = crowded || now.since(weakest.since) >= TURN;
+        if yields(weakest.peer, had_its_turn) || (stronger && now.since(weakest.since) >= TENURE_MIN) {
             tracing::debug!(weaker = ?weakest.peer, substream = weakest.substream, "child replaced by a stronger one");
             self.give_notice(now, &weakest, limit);
             self.children.push(child);
@@ -343,7 +347,7 @@ impl Child {
     }
 
     fn is_silent(&self, now: Time) -> bool {
-        self.sent.is_some_and(|sent| self.last < sent && now.since(sent) >= SILENT_AFTER)
+        self.sent.is_some_and(|sent| self.last <= sent && now.since(sent) >= SILENT_AFTER)
     }
 
     fn is(&self, peer: PeerId, rendition: RenditionId, substream: u8) -> bool {

@@ -33,7 +33,7 @@ impl World {
         if self.blocked(who, asker) || !self.node(who).connections.contains(&asker) {
             return;
         }
-        header.introduced = header.instead.iter().map(|peer| self.info(index_of(*peer))).collect();
+        header.introduced = header.instead.iter().take(1).map(|peer| self.info(index_of(*peer))).collect();
         let introduction = header.introduced.iter().map(|info| info.encode().len()).sum::<usize>();
         let header = Box::new(header);
         let (ChunkStatus::Chunk, Some(number)) = (header.status, header.number) else {

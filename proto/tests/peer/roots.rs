@@ -1,0 +1,157 @@
+//! Roots of the trees: who becomes one, who stays one, and what happens when one is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use starling_proto::wire::{ChunkHeader, ChunkStatus, Kind, NeighbourInfo, Roster, RosterMember};
+use starling_proto::{Config, Input, Outcome, Output, PeerId};
+
+use crate::rig::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A broadcaster on air that gives each substream once, and knows these as able.
+fn broadcaster(members: &[(u8, u32)]) -> Rig {
+    let mut rig = Rig::new(Config::source(STREAM, id(1)));
+    rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
+    rig.feed(Input::Produced { announcement: announcement(EPOCH, 0, rig.now) });
+    let members = members.iter().map(|(n, weight)| RosterMember { peer: id(*n), weight: *weight }).collect();
+    let roster = Roster { issuer: id(99), term: 1, members, audience: 10 };
+    rig.feed(Input::RosterHeld { roster: Arc::new(roster) });
+    rig
+}
+
+/// Whether the broadcaster takes this viewer on in this substream.
+fn takes(rig: &mut Rig, viewer: u8, substream: u64) -> bool {
+    let (asked, out) = rig.ask(id(viewer), Kind::Next, CHUNKS + substream);
+    answered(&out, asked).is_none()
+}
+
+/// How many places `others` get while each substream has one of `first` as its root.
+fn places_taken(members: &[(u8, u32)], first: [u8; SUBSTREAMS as usize], others: &[u8]) -> usize {
+    let mut rig = broadcaster(members);
+    for (substream, root) in first.iter().enumerate() {
+        assert!(takes(&mut rig, *root, substream as u64), "there is room");
+    }
+    rig.pass(10 * SECOND); // longer than any tenure
+    for (substream, root) in first.iter().enumerate() {
+        takes(&mut rig, *root, substream as u64);
+    }
+    let all = (0..u64::from(SUBSTREAMS)).flat_map(|s| others.iter().map(move |viewer| (*viewer, s)));
+    all.filter(|(viewer, s)| takes(&mut rig, *viewer, *s)).count()
+}
+
+#[test]
+fn an_able_root_stays_whoever_is_drawn_as_seed() {
+    let even: Vec<_> = (2..10).map(|n| (n, 4000)).collect();
+    assert_eq!(places_taken(&even, [2, 3, 4, 5], &[6, 7, 8, 9]), 0);
+}
+
+#[test]
+fn a_root_that_is_not_able_yields_to_the_seed() {
+    let even: Vec<_> = (2..10).map(|n| (n, 4000)).collect();
+    let seeds: Vec<u8> = (2..10).collect();
+    assert_eq!(places_taken(&even, [20, 21, 22, 23], &seeds), usize::from(SUBSTREAMS), "off the roster");
+    let uneven: Vec<_> = (2..10).map(|n| (n, if n < 6 { 500 } else { 50_000 })).collect();
+    let taken = places_taken(&uneven, [2, 3, 4, 5], &[6, 7, 8, 9]);
+    assert!(taken >= 3, "in its weaker half: {taken} of {SUBSTREAMS} taken");
+}
+
+#[test]
+fn one_viewer_does_not_stay_the_root_of_all() {
+    let even: Vec<_> = (2..10).map(|n| (n, 4000)).collect();
+    assert!(places_taken(&even, [2; SUBSTREAMS as usize], &[3, 4, 5, 6, 7, 8, 9]) > 0);
+}
+
+#[test]
+fn a_child_that_falls_silent_makes_room() {
+    for silent in [true, false] {
+        let mut rig = broadcaster(&[]);
+        assert!(takes(&mut rig, 2, 0));
+        let out = rig.feed(Input::Produced { announcement: announcement(EPOCH, 1, rig.now) });
+        let sent = |o: &Output| matches!(o, Output::Answer { header, .. } if header.status == ChunkStatus::Chunk);
+        assert!(out.iter().chain(&plain(rig.pass(SECOND / 10))).any(sent));
+        if !silent {
+            rig.ask(id(2), Kind::Next, 2 * CHUNKS);
+        }
+        rig.pass(2 * SECOND);
+        let (asked, out) = rig.ask(id(3), Kind::Next, 2 * CHUNKS);
+        assert_eq!(answered(&out, asked).is_none(), silent, "silent: {silent}");
+    }
+}
+
+/// A viewer fed by the root `id(2)` in substream 0, connected to the broadcaster, and the request it has open there.
+fn below_a_root() -> Rig {
+    let mut rig = Rig::viewer(true);
+    rig.meet(id(2), status(1, 7, 1_000_000));
+    rig.meet(SOURCE, status(0, 7, 0));
+    let mut out = rig.announce(0);
+    out.extend(plain(rig.pass(SECOND / 10)));
+    for (open, to, kind, number) in requests(&out) {
+        assert_eq!((to, kind), (id(2), Kind::Next));
+        rig.respond(open, number, vec![id(2).tag(), SOURCE.tag()]);
+        rig.check(number, Some(id(2)), true);
+    }
+    for number in u64::from(SUBSTREAMS)..CHUNKS {
+        rig.check(number, Some(id(2)), true);
+    }
+    rig
+}
+
+fn asked_of_the_broadcaster(out: &[Output]) -> Vec<(starling_proto::RequestId, u64)> {
+    let next = requests(out).into_iter().filter(|(_, to, kind, _)| *to == SOURCE && *kind == Kind::Next);
+    next.map(|(open, .., number)| (open, number % u64::from(SUBSTREAMS))).collect()
+}
+
+#[test]
+fn children_of_a_root_that_falls_silent_ask_the_broadcaster_once() {
+    let mut rig = below_a_root();
+    rig.announce(1);
+    let out = plain(rig.pass(SECOND * 3 / 2));
+    let mut asked = asked_of_the_broadcaster(&out);
+    asked.sort_by_key(|(_, substream)| *substream);
+    let substreams: Vec<u64> = asked.iter().map(|(_, substream)| *substream).collect();
+    assert_eq!(substreams, (0..u64::from(SUBSTREAMS)).collect::<Vec<_>>(), "each once");
+    // It is there after all: the broadcaster names it, and the child goes back.
+    let header = ChunkHeader { instead: vec![id(2)], ..ChunkHeader::without_chunk(ChunkStatus::Refused) };
+    let out = rig.feed(Input::Responded { id: asked[0].0, outcome: Outcome::Without(header) });
+    assert_eq!(rig.peer.parents()[0], Some(id(2)));
+    assert!(asked_of_the_broadcaster(&out).is_empty());
+}
+
+#[test]
+fn whose_root_delivers_leaves_the_broadcaster_alone() {
+    let mut rig = below_a_root();
+    for segment in 1..5 {
+        let mut out = rig.announce(segment);
+        out.extend(plain(rig.pass(SECOND / 10)));
+        for number in segment * CHUNKS..(segment + 1) * CHUNKS {
+            out.extend(rig.check(number, Some(id(2)), true));
+        }
+        out.extend(plain(rig.pass(2 * SECOND)));
+        assert_eq!(asked_of_the_broadcaster(&out), []);
+    }
+}
+
+#[test]
+fn who_is_named_by_the_broadcaster_is_dialled_however_many_neighbours_there_are() {
+    let mut rig = below_a_root();
+    for n in 3..19 {
+        rig.meet(id(n), status(4, 7, 1_000_000));
+    }
+    rig.announce(1);
+    let (open, _) = asked_of_the_broadcaster(&plain(rig.pass(SECOND * 3 / 2)))[0];
+    let dials =
+        |out: &[Output], who: PeerId| out.iter().any(|o| matches!(o, Output::Dial { peer, .. } if *peer == who));
+    let info = |n| NeighbourInfo { peer: id(n), addrs: vec![Bytes::from_static(b"somewhere")], region: String::new() };
+    let header = ChunkHeader {
+        instead: vec![id(50)],
+        introduced: vec![info(50)],
+        ..ChunkHeader::without_chunk(ChunkStatus::Refused)
+    };
+    let out = rig.feed(Input::Responded { id: open, outcome: Outcome::Without(header) });
+    assert!(dials(&out, id(50)));
+    let out = rig.feed(Input::Introduced { infos: vec![info(51)] });
+    assert!(!dials(&out, id(51)), "hearsay can wait");
+}
