@@ -135,13 +135,14 @@ fn whose_root_delivers_leaves_the_broadcaster_alone() {
 }
 
 #[test]
-fn who_is_named_by_the_broadcaster_is_dialled_however_many_neighbours_there_are() {
-    let mut rig = below_a_root();
-    for n in 3..19 {
-        rig.meet(id(n), status(4, 7, 1_000_000));
+fn who_is_named_by_a_parent_that_refuses_is_dialled_however_many_neighbours_there_are() {
+    let mut rig = Rig::viewer(true);
+    for n in 2..18 {
+        rig.meet(id(n), status(1, 7, 1_000_000));
     }
-    rig.announce(1);
-    let (open, _) = asked_of_the_broadcaster(&plain(rig.pass(SECOND * 3 / 2)))[0];
+    let mut out = rig.announce(0);
+    out.extend(plain(rig.pass(SECOND / 10)));
+    let (open, ..) = requests(&out)[0];
     let dials =
         |out: &[Output], who: PeerId| out.iter().any(|o| matches!(o, Output::Dial { peer, .. } if *peer == who));
     let info = |n| NeighbourInfo { peer: id(n), addrs: vec![Bytes::from_static(b"somewhere")], region: String::new() };
