@@ -24,7 +24,7 @@ fn score((peer, weight): &(PeerId, u32), rendition: RenditionId, substream: u8) 
     -f64::from((*weight).max(1)) / unit.ln()
 }
 
-/// Whether `a` is clearly abler to be a root than `b`: it alone is on the roster, or in its stronger half.
+/// Whether `a` is clearly abler to be a root than `b`: twice as strong, or alone on the roster or in its stronger half.
 pub(crate) fn is_abler(roster: &[(PeerId, u32)], a: PeerId, b: PeerId) -> bool {
     let weight = |peer| roster.iter().find(|(member, _)| *member == peer).map(|(_, weight)| *weight);
     let Some(of_a) = weight(a) else { return false };
@@ -32,7 +32,7 @@ pub(crate) fn is_abler(roster: &[(PeerId, u32)], a: PeerId, b: PeerId) -> bool {
     let mut weights: Vec<u32> = roster.iter().map(|(_, weight)| *weight).collect();
     weights.sort_unstable();
     let median = weights[weights.len() / 2];
-    of_a >= median && of_b < median
+    of_a / 2 >= of_b || (of_a >= median && of_b < median)
 }
 
 /// A truncated-exponential delay in `[0, spread]`, most of them late, a few early, so that of `n` who wait about two
@@ -83,7 +83,8 @@ mod tests {
     #[test]
     fn only_the_clearly_abler_takes_a_root_s_place() {
         let roster: Vec<_> = (1..=8).map(|i| (PeerId([i; 32]), u32::from(i) * 1000)).collect();
-        let (weak, fair, strong, unknown) = (roster[1].0, roster[5].0, roster[7].0, PeerId([99; 32]));
+        let (weak, fair, strong, unknown) = (roster[1].0, roster[4].0, roster[7].0, PeerId([99; 32]));
+        assert!(is_abler(&roster, weak, roster[0].0), "twice as strong");
         assert!(is_abler(&roster, strong, weak) && is_abler(&roster, weak, unknown));
         assert!(
             !is_abler(&roster, strong, fair) && !is_abler(&roster, unknown, weak) && !is_abler(&roster, weak, weak)
