@@ -336,6 +336,7 @@ impl Peer {
         let Some(request) = self.requests.find(id).cloned() else { return };
         self.requests.close(id);
         if let Outcome::Chunk { header, .. } | Outcome::Without(header) = outcome
+            && !header.introduced.is_empty()
             && (header.notice || self.orphans(&request))
         {
             self.meet(&header.introduced);

@@ -25,17 +25,14 @@ use tokio::sync::mpsc;
 
 use handler::{Handler, Open};
 pub(crate) use streams::Channel;
-use streams::{Asking, Happened};
+use streams::{Asking, Happened, Line};
 
 /// Questions to connected peers, and theirs to us. Whom we aren't connected with isn't dialled.
 pub(crate) struct Behaviour<C: Codec> {
     own: PeerId,
-    protocol: StreamProtocol,
-    codec: C,
-    timeout: Duration,
+    line: Line<C>,
     last: u64,
     connections: HashMap<PeerId, Vec<Connection<C::Request>>>,
-    happened_tx: mpsc::Sender<Happened<C>>,
     happened: mpsc::Receiver<Happened<C>>,
     to_swarm: VecDeque<Action<C::Request, C::Response>>,
 }
@@ -108,17 +105,8 @@ where
     /// `timeout` is how long an answer may take, on both sides.
     pub(crate) fn new(own: PeerId, protocol: StreamProtocol, codec: C, timeout: Duration) -> Self {
         let (happened_tx, happened) = mpsc::channel(HAPPENED_MAX);
-        Self {
-            own,
-            protocol,
-            codec,
-            timeout,
-            last: 0,
-            connections: HashMap::new(),
-            happened_tx,
-            happened,
-            to_swarm: VecDeque::new(),
-        }
+        let line = Line { protocol, codec, timeout, happened: happened_tx };
+        Self { own, line, last: 0, connections: HashMap::new(), happened, to_swarm: VecDeque::new() }
     }
 
     /// Asks; an event tells what came of it.
@@ -139,15 +127,20 @@ where
             self.send(asking, stream, request);
         } else {
             connection.waiting.push_back((id, request));
-            let handler = NotifyHandler::One(connection.id);
-            self.to_swarm.push_back(ToSwarm::NotifyHandler { peer_id: *peer, handler, event: Open });
+            let connection = connection.id;
+            self.open(*peer, connection);
         }
         id
     }
 
     fn send(&self, asking: Asking<C::Request>, stream: Stream, request: C::Request) {
-        let (protocol, codec, happened) = (self.protocol.clone(), self.codec.clone(), self.happened_tx.clone());
-        tokio::spawn(streams::ask(asking, stream, request, protocol, codec, self.timeout, happened));
+        tokio::spawn(self.line.clone().ask(asking, stream, request));
+    }
+
+    /// Asks for another stream.
+    fn open(&mut self, peer_id: PeerId, connection: ConnectionId) {
+        let handler = NotifyHandler::One(connection);
+        self.to_swarm.push_back(ToSwarm::NotifyHandler { peer_id, handler, event: Open });
     }
 
     fn fail(&mut self, id: ExchangeId, error: OutboundFailure) {
@@ -206,8 +199,7 @@ where
             if let Some(request) = retry {
                 found.waiting.push_back((id, request));
                 found.idle.clear();
-                let handler = NotifyHandler::One(connection);
-                self.to_swarm.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler, event: Open });
+                self.open(peer, connection);
                 return None;
             }
         }
@@ -227,7 +219,7 @@ where
     }
 
     fn handler(&self, peer: PeerId) -> Handler<C> {
-        Handler::new(peer, self.protocol.clone(), self.codec.clone(), self.timeout, self.happened_tx.clone())
+        Handler::new(peer, self.line.clone())
     }
 }
 

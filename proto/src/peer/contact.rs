@@ -122,11 +122,7 @@ impl Peer {
             catalogue_version: self.catalogue.as_ref().map_or(0, |c| c.version),
             tracks: self.tracks.iter().map(track).collect(),
             free_slots: self.free_slots(),
-            uplink_bps: if self.uploads.child_count() > 0 || self.carries_a_child() {
-                self.uplink_bps() as u64
-            } else {
-                0
-            },
+            uplink_bps: self.uplink_told(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Whom we know, whom we hold a connection to, and what they said they hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -53,7 +53,7 @@ pub(crate) struct Neighbours {
     candidates: BTreeMap<PeerId, Candidate>,
     dialling: Vec<(PeerId, Time)>,
     /// To be dialled even if there are neighbours enough.
-    urgent: Vec<PeerId>,
+    urgent: VecDeque<PeerId>,
     pub(crate) banned: Vec<PeerId>,
 }
 
@@ -77,6 +77,11 @@ impl Neighbours {
 
     pub(crate) fn find(&self, peer: PeerId) -> Option<&Neighbour> {
         self.connected.iter().find(|n| n.peer == peer)
+    }
+
+    /// Whether it is connected and didn't refuse this substream lately.
+    pub(crate) fn is_willing(&self, peer: PeerId, rendition: RenditionId, substream: u8, now: Time) -> bool {
+        self.find(peer).is_some_and(|n| !n.refuses(rendition, substream, now))
     }
 
     pub(crate) fn find_mut(&mut self, peer: PeerId) -> Option<&mut Neighbour> {
@@ -162,7 +167,7 @@ impl Neighbours {
     pub(crate) fn want(&mut self, peer: PeerId, addrs: Vec<Bytes>, proximity: u8) {
         self.learn(peer, addrs, proximity, 0);
         if self.urgent.len() < URGENT_MAX && self.find(peer).is_none() && !self.urgent.contains(&peer) {
-            self.urgent.push(peer);
+            self.urgent.push_back(peer);
         }
     }
 
@@ -176,24 +181,26 @@ impl Neighbours {
     /// The next one to dial, if fewer than `target` connections stand or are being made; best-ranked first.
     pub(crate) fn next_dial(&mut self, target: usize, now: Time) -> Option<(PeerId, Vec<Bytes>)> {
         self.dialling.retain(|(_, since)| now.since(*since) < DIAL_TIMEOUT);
-        let urgent = std::mem::take(&mut self.urgent);
-        let free = |peer: &PeerId| self.find(*peer).is_none() && !self.dialling.iter().any(|(p, _)| p == peer);
-        let first = urgent.iter().position(|p| free(p) && self.candidates.get(p).is_some_and(|c| c.retry_at <= now));
-        if let Some(at) = first {
-            let peer = urgent[at];
-            let addrs = self.candidates.get(&peer).map(|c| c.addrs.clone()).unwrap_or_default();
-            self.dialling.push((peer, now));
-            self.urgent = urgent[at + 1..].to_vec();
-            return Some((peer, addrs));
+        while let Some(peer) = self.urgent.pop_front() {
+            let candidate = self.candidates.get(&peer).filter(|c| c.retry_at <= now && self.is_free(peer));
+            if let Some(addrs) = candidate.map(|c| c.addrs.clone()) {
+                self.dialling.push((peer, now));
+                return Some((peer, addrs));
+            }
         }
         if self.viewers() + self.dialling.len() >= target {
             return None;
         }
-        let best = self.candidates.iter().filter(|(p, c)| c.retry_at <= now && free(p));
+        let best = self.candidates.iter().filter(|(p, c)| c.retry_at <= now && self.is_free(**p));
         let (peer, candidate) = best.min_by_key(|(p, c)| (c.failures.min(3), c.rank, c.proximity, p.digest()))?;
         let found = (*peer, candidate.addrs.clone());
         self.dialling.push((found.0, now));
         Some(found)
+    }
+
+    /// Neither connected nor being dialled.
+    fn is_free(&self, peer: PeerId) -> bool {
+        self.find(peer).is_none() && !self.dialling.iter().any(|(dialled, _)| *dialled == peer)
     }
 
     /// When somebody may be dialled who may not now.
@@ -202,8 +209,7 @@ impl Neighbours {
         if self.viewers() + self.dialling.len() >= target {
             return expiry;
         }
-        let idle = |p: &PeerId| self.find(*p).is_none() && !self.dialling.iter().any(|(d, _)| d == p);
-        let waiting = self.candidates.iter().filter(|(p, _)| idle(p)).map(|(_, c)| c.retry_at);
+        let waiting = self.candidates.iter().filter(|(p, _)| self.is_free(**p)).map(|(_, c)| c.retry_at);
         waiting.min().unwrap_or(Time::NEVER).min(expiry)
     }
 

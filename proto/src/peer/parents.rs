@@ -110,7 +110,7 @@ impl Peer {
         let seed = substream.rank == Some(0) && !substream.noticed;
         let leaving = substream.parent.filter(|_| substream.noticed);
         if seed {
-            let willing = |p: &PeerId| self.neighbours.find(*p).is_some_and(|n| !n.refuses(rendition, s, now));
+            let willing = |p: &PeerId| self.neighbours.is_willing(*p, rendition, s, now);
             if let Some(source) = self.neighbours.source().filter(|_| serves).filter(willing) {
                 return Some((source, -1.0));
             }
@@ -130,9 +130,7 @@ impl Peer {
         let best = viewers.min_by(|a, b| a.1.total_cmp(&b.1));
         // The broadcaster is asked only by those who find nobody else: it takes one child per substream and names it to others.
         let source = self.neighbours.source().filter(|_| serves && best.is_none());
-        best.or_else(|| {
-            source.filter(|p| self.neighbours.find(*p).is_some_and(|n| !n.refuses(rendition, s, now))).map(|p| (p, 0.5))
-        })
+        best.or_else(|| source.filter(|p| self.neighbours.is_willing(*p, rendition, s, now)).map(|p| (p, 0.5)))
     }
 
     fn cost_of(&self, parent: PeerId, t: usize, s: u8) -> Option<f64> {
@@ -168,28 +166,34 @@ impl Peer {
     /// The children of a root are the first to notice that it is gone, and all others in its tree depend on them: they ask
     /// the broadcaster for its place, who knows better whether it is free.
     pub(super) fn look_above(&mut self, now: Now, t: usize, out: &mut Vec<Output>) {
-        let serves = self.catalogue.as_ref().is_some_and(|c| c.serves);
+        if !self.catalogue.as_ref().is_some_and(|c| c.serves) {
+            return;
+        }
         for s in 0..self.tracks[t].count() {
             let track = &self.tracks[t];
             let substream = &track.substreams[usize::from(s)];
             let above = substream.parent.filter(|parent| *parent != self.config.source);
             let below_root = above.is_some() && substream.path.len() == ROOT_CHILD_PATH;
-            if !(serves && below_root && track.waits_too_long(now.mono, s)) {
+            if !(below_root && track.waits_too_long(now.mono, s)) {
                 continue;
             }
             let Some(source) = self.neighbours.source() else {
                 self.hurry_to_source(now.mono);
                 continue;
             };
-            let rendition = track.rendition;
-            if self.neighbours.find(source).is_some_and(|n| !n.refuses(rendition, s, now.mono)) {
+            if self.neighbours.is_willing(source, track.rendition, s, now.mono) {
                 tracing::debug!(parent = ?substream.parent, substream = s, "root silent, asking the broadcaster");
-                self.abandon(t, s, out);
-                let substream = &mut self.tracks[t].substreams[usize::from(s)];
-                (substream.parent, substream.since) = (Some(source), now.mono);
-                substream.look_at = now.mono + STAY_MIN;
+                self.switch(now.mono, t, s, source, out);
             }
         }
+    }
+
+    /// Leaves the parent of a substream for another at once.
+    fn switch(&mut self, now: Time, t: usize, s: u8, to: PeerId, out: &mut Vec<Output>) {
+        self.abandon(t, s, out);
+        let substream = &mut self.tracks[t].substreams[usize::from(s)];
+        (substream.parent, substream.since) = (Some(to), now);
+        substream.look_at = now + STAY_MIN;
     }
 
     /// A pull-ahead request was answered with a chunk.
@@ -250,7 +254,7 @@ impl Peer {
     /// The parent will soon refuse us: others are tried while it still serves, first whom it named.
     fn noticed(&mut self, now: Now, t: usize, s: u8, parent: PeerId, instead: &[PeerId]) {
         let rendition = self.tracks[t].rendition;
-        let willing = |p: &&PeerId| self.neighbours.find(**p).is_some_and(|n| !n.refuses(rendition, s, now.mono));
+        let willing = |p: &&PeerId| self.neighbours.is_willing(**p, rendition, s, now.mono);
         let named = instead.iter().find(willing).copied();
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
         substream.failed_trials = 0;
@@ -292,9 +296,7 @@ impl Peer {
             self.tracks[t].substreams[usize::from(s)].orphan(Time::ZERO);
             self.tracks[t].repair_at = now.mono;
         }
-        let named = instead
-            .iter()
-            .find(|p| self.neighbours.find(**p).is_some_and(|n| !n.refuses(request.rendition, s, now.mono)));
+        let named = instead.iter().find(|p| self.neighbours.is_willing(**p, request.rendition, s, now.mono));
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
         if let (true, Some(peer), false) = (held, named, substream.rank == Some(0)) {
             substream.parent = Some(*peer);
@@ -331,14 +333,10 @@ impl Peer {
             return;
         }
         tracing::debug!(?parent, to = ?had_it, substream = s, "parent late, switching");
-        self.abandon(t, s, out);
+        self.switch(now.mono, t, s, had_it, out);
         if let Some(neighbour) = self.neighbours.find_mut(parent) {
             neighbour.refused(rendition, s, now.mono, &mut self.rng);
         }
-        let substream = &mut self.tracks[t].substreams[usize::from(s)];
-        substream.parent = Some(had_it);
-        substream.since = now.mono;
-        substream.look_at = now.mono + STAY_MIN;
         self.stats.parent_switches += 1;
     }
 

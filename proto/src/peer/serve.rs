@@ -156,9 +156,10 @@ impl Peer {
         u16::try_from(slots.saturating_sub(self.uploads.child_count())).unwrap_or(u16::MAX)
     }
 
-    /// Whether the uplink is enough for one child. Repairs asked of who is slower come too late.
-    pub(super) fn carries_a_child(&self) -> bool {
-        self.config.role == Role::Source || (0..self.tracks.len()).all(|t| self.slots(t) > 0)
+    /// Upload as neighbours are told, bits per second: none if it isn't enough for one child, as repairs would come too late.
+    pub(super) fn uplink_told(&self) -> u64 {
+        let carries_a_child = self.config.role == Role::Source || (0..self.tracks.len()).all(|t| self.slots(t) > 0);
+        if self.uploads.child_count() > 0 || carries_a_child { self.uplink_bps() as u64 } else { 0 }
     }
 
     fn enqueue(&mut self, now: Time, t: usize, to: PeerId, id: RequestId, number: ChunkNumber) {

@@ -2,18 +2,16 @@
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use libp2p::core::upgrade::ReadyUpgrade;
 use libp2p::request_response::{Codec, OutboundFailure};
 use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
 use libp2p::swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, StreamUpgradeError, SubstreamProtocol};
 use libp2p::{PeerId, StreamProtocol};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::STREAMS_MAX;
-use super::streams::{self, Happened};
+use super::streams::Line;
 
 /// Opens a stream.
 #[derive(Debug)]
@@ -21,10 +19,7 @@ pub(crate) struct Open;
 
 pub(crate) struct Handler<C: Codec> {
     peer: PeerId,
-    protocol: StreamProtocol,
-    codec: C,
-    timeout: Duration,
-    happened: mpsc::Sender<Happened<C>>,
+    line: Line<C>,
     /// Streams of theirs; ends with the connection.
     serving: JoinSet<()>,
     /// Streams to ask for.
@@ -36,15 +31,8 @@ impl<C> Handler<C>
 where
     C: Codec<Protocol = StreamProtocol> + Clone + Send + 'static,
 {
-    pub(super) fn new(
-        peer: PeerId,
-        protocol: StreamProtocol,
-        codec: C,
-        timeout: Duration,
-        happened: mpsc::Sender<Happened<C>>,
-    ) -> Self {
-        let (serving, opened) = (JoinSet::new(), VecDeque::new());
-        Self { peer, protocol, codec, timeout, happened, serving, wanted: 0, opened }
+    pub(super) fn new(peer: PeerId, line: Line<C>) -> Self {
+        Self { peer, line, serving: JoinSet::new(), wanted: 0, opened: VecDeque::new() }
     }
 
     fn serve(&mut self, stream: Stream) {
@@ -52,8 +40,7 @@ where
         if self.serving.len() >= STREAMS_MAX {
             return tracing::debug!(peer = %self.peer, "more streams than the protocol needs: one dropped");
         }
-        let (protocol, codec, happened) = (self.protocol.clone(), self.codec.clone(), self.happened.clone());
-        self.serving.spawn(streams::serve(self.peer, stream, protocol, codec, self.timeout, happened));
+        self.serving.spawn(self.line.clone().serve(self.peer, stream));
     }
 }
 
@@ -69,7 +56,7 @@ where
     type OutboundOpenInfo = ();
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
-        SubstreamProtocol::new(ReadyUpgrade::new(self.protocol.clone()), ())
+        SubstreamProtocol::new(ReadyUpgrade::new(self.line.protocol.clone()), ())
     }
 
     fn on_behaviour_event(&mut self, Open: Open) {
@@ -85,8 +72,7 @@ where
         }
         if self.wanted > 0 {
             self.wanted -= 1;
-            let protocol = SubstreamProtocol::new(ReadyUpgrade::new(self.protocol.clone()), ());
-            return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
+            return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol: self.listen_protocol() });
         }
         Poll::Pending
     }

@@ -13,6 +13,16 @@ use tokio::time::timeout;
 
 use super::ExchangeId;
 
+/// What every task of one protocol needs.
+#[derive(Clone)]
+pub(super) struct Line<C: Codec> {
+    pub(super) protocol: StreamProtocol,
+    pub(super) codec: C,
+    /// How long an answer may take, on both sides.
+    pub(super) timeout: Duration,
+    pub(super) happened: mpsc::Sender<Happened<C>>,
+}
+
 /// A question of ours under way.
 pub(super) struct Asking<Request> {
     pub(super) peer: PeerId,
@@ -57,33 +67,53 @@ impl<Response> Channel<Response> {
     }
 }
 
-/// Asks on `stream`, and gives it back with the answer.
-pub(super) async fn ask<C>(
-    mut asking: Asking<C::Request>,
-    mut stream: Stream,
-    request: C::Request,
-    protocol: StreamProtocol,
-    mut codec: C,
-    limit: Duration,
-    happened: mpsc::Sender<Happened<C>>,
-) where
+impl<C> Line<C>
+where
     C: Codec<Protocol = StreamProtocol> + Send + 'static,
 {
-    let exchange = async {
-        codec.write_request(&protocol, &mut stream, request).await?;
-        stream.flush().await?;
-        codec.read_response(&protocol, &mut stream).await
-    };
-    let told = match timeout(limit, exchange).await {
-        Ok(Ok(response)) => Happened::Answered { asking, stream, response },
-        Ok(Err(error)) => {
-            let closed = error.kind() != io::ErrorKind::InvalidData;
-            asking.retry = asking.retry.filter(|_| closed);
-            Happened::Failed { asking, error: failure(error) }
+    /// Asks on `stream`, and gives it back with the answer.
+    pub(super) async fn ask(mut self, mut asking: Asking<C::Request>, mut stream: Stream, request: C::Request) {
+        let exchange = async {
+            self.codec.write_request(&self.protocol, &mut stream, request).await?;
+            stream.flush().await?;
+            self.codec.read_response(&self.protocol, &mut stream).await
+        };
+        let told = match timeout(self.timeout, exchange).await {
+            Ok(Ok(response)) => Happened::Answered { asking, stream, response },
+            Ok(Err(error)) => {
+                let closed = error.kind() != io::ErrorKind::InvalidData;
+                asking.retry = asking.retry.filter(|_| closed);
+                Happened::Failed { asking, error: failure(error) }
+            }
+            Err(_) => Happened::Failed { asking: Asking { retry: None, ..asking }, error: OutboundFailure::Timeout },
+        };
+        let _ = self.happened.send(told).await; // Err: the node ends
+    }
+
+    /// Serves one question after another until the stream ends, or one has no answer.
+    pub(super) async fn serve(mut self, peer: PeerId, mut stream: Stream) {
+        while let Ok(request) = self.codec.read_request(&self.protocol, &mut stream).await {
+            let (channel, answer) = oneshot::channel();
+            let asked = Happened::Asked { peer, request, channel: Channel(channel) };
+            if self.happened.send(asked).await.is_err() {
+                return;
+            }
+            let Ok(Ok(Answer { response, last })) = timeout(self.timeout, answer).await else { return };
+            let write = async {
+                self.codec.write_response(&self.protocol, &mut stream, response).await?;
+                stream.flush().await
+            };
+            let written = timeout(self.timeout, write).await;
+            if last {
+                let _ = stream.close().await;
+                let _ = self.happened.send(Happened::Left { peer }).await;
+                return;
+            }
+            if !matches!(written, Ok(Ok(()))) {
+                return;
+            }
         }
-        Err(_) => Happened::Failed { asking: Asking { retry: None, ..asking }, error: OutboundFailure::Timeout },
-    };
-    let _ = happened.send(told).await; // Err: the node ends
+    }
 }
 
 /// With lazy negotiation a protocol that isn't spoken shows when the answer is read.
@@ -92,39 +122,5 @@ fn failure(error: io::Error) -> OutboundFailure {
     match negotiation {
         Some(NegotiationError::Failed) => OutboundFailure::UnsupportedProtocols,
         Some(NegotiationError::ProtocolError(_)) | None => OutboundFailure::Io(error),
-    }
-}
-
-/// Serves one question after another until the stream ends, or one has no answer.
-pub(super) async fn serve<C>(
-    peer: PeerId,
-    mut stream: Stream,
-    protocol: StreamProtocol,
-    mut codec: C,
-    limit: Duration,
-    happened: mpsc::Sender<Happened<C>>,
-) where
-    C: Codec<Protocol = StreamProtocol> + Send + 'static,
-{
-    while let Ok(request) = codec.read_request(&protocol, &mut stream).await {
-        let (channel, answer) = oneshot::channel();
-        let asked = Happened::Asked { peer, request, channel: Channel(channel) };
-        if happened.send(asked).await.is_err() {
-            return;
-        }
-        let Ok(Ok(Answer { response, last })) = timeout(limit, answer).await else { return };
-        let write = async {
-            codec.write_response(&protocol, &mut stream, response).await?;
-            stream.flush().await
-        };
-        let written = timeout(limit, write).await;
-        if last {
-            let _ = stream.close().await;
-            let _ = happened.send(Happened::Left { peer }).await;
-            return;
-        }
-        if !matches!(written, Ok(Ok(()))) {
-            return;
-        }
     }
 }
