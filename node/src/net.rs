@@ -14,6 +14,7 @@
 //! | `fetch` | byte ranges from the origin, cut into chunks and checked |
 
 mod codec;
+mod dial;
 mod driver;
 mod events;
 mod exchange;

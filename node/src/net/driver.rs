@@ -16,6 +16,7 @@ use starling_proto::{Config, Epoch, Input, Now, Peer, PeerId, RenditionId, Reque
 use tokio::sync::{mpsc, watch};
 
 use super::codec::{ChunkAnswer, Overhead};
+use super::dial::Dials;
 use super::exchange::{Channel, ExchangeId};
 use super::fetch::Fetched;
 use super::heard::Heard;
@@ -103,6 +104,7 @@ pub struct Driver {
     pub(super) hint_error: Option<String>,
     /// Where neighbours can be dialled, as they said; one entry a connection.
     pub(super) neighbour_addrs: BTreeMap<PeerId, NeighbourInfo>,
+    pub(super) dials: Dials,
     pub(super) unproven: Vec<Unproven>,
     pub(super) strangers: Strangers,
     pub(super) fetched_tx: mpsc::Sender<Fetched>,
@@ -184,6 +186,7 @@ impl Driver {
             hint_alive: false,
             hint_error: None,
             neighbour_addrs: BTreeMap::new(),
+            dials: Dials::default(),
             unproven: Vec::new(),
             strangers: Strangers::default(),
             fetched_tx,

@@ -35,8 +35,9 @@ impl Driver {
             SwarmEvent::Behaviour(BehaviourEvent::Chunks(event)) => self.on_chunks(event),
             SwarmEvent::Behaviour(BehaviourEvent::Control(event)) => self.on_control(event),
             SwarmEvent::Behaviour(BehaviourEvent::Hints(event)) => self.on_hints(event),
-            SwarmEvent::ConnectionEstablished { peer_id, num_established, .. } if num_established.get() == 1 => {
-                if let Some(peer) = self.neighbour(&peer_id) {
+            SwarmEvent::ConnectionEstablished { peer_id, endpoint, num_established, .. } => {
+                self.dials.connected(&peer_id, &endpoint);
+                if let Some(peer) = self.neighbour(&peer_id).filter(|_| num_established.get() == 1) {
                     self.inputs.push_back(Input::Connected { peer });
                 }
             }
@@ -49,7 +50,10 @@ impl Driver {
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer_id), error, .. } => {
                 tracing::debug!(peer = %peer_id, %error, "can't connect");
                 if let Some(peer) = self.neighbour(&peer_id).filter(|_| !self.swarm.is_connected(&peer_id)) {
-                    self.inputs.push_back(Input::Disconnected { peer });
+                    match self.dials.second(&peer_id) {
+                        Some(addresses) => self.dial_at(peer, peer_id, addresses),
+                        None => self.inputs.push_back(Input::Disconnected { peer }),
+                    }
                 }
             }
             SwarmEvent::NewListenAddr { address, .. } => tracing::debug!(%address, "listening"),
@@ -111,7 +115,7 @@ impl Driver {
 
     fn on_chunk_answer(&mut self, from: &libp2p::PeerId, id: ExchangeId, answer: ChunkAnswer) {
         let Some(asked) = self.outbound.remove(&id) else { return };
-        let ChunkAnswer { header, body, spread } = answer;
+        let ChunkAnswer { header, body, spread, .. } = answer;
         if !header.statement.is_empty() {
             let taken = self.take_announcements(std::slice::from_ref(&header.statement));
             self.blame(from, taken);

@@ -59,12 +59,18 @@ impl Driver {
         if addresses.is_empty() {
             addresses.clone_from(&self.source);
         }
+        let addresses = self.dials.first(libp2p_peer, addresses);
+        self.dial_at(peer, libp2p_peer, addresses);
+    }
+
+    pub(super) fn dial_at(&mut self, peer: PeerId, libp2p_peer: libp2p::PeerId, addresses: Vec<Multiaddr>) {
         let options = DialOpts::peer_id(libp2p_peer)
             .addresses(addresses)
             .condition(PeerCondition::DisconnectedAndNotDialing)
             .build();
         if let Err(error) = self.swarm.dial(options) {
             tracing::debug!(?peer, %error, "not dialled");
+            self.dials.second(&libp2p_peer);
             if !self.swarm.is_connected(&libp2p_peer) {
                 self.inputs.push_back(Input::Disconnected { peer });
             }

@@ -30,6 +30,9 @@ pub(crate) struct Behaviour {
 
 /// A held pull-ahead request lives at most this long; above `proto`'s park time-out on both ends.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(12);
+/// After this long without a handshake TCP is tried: the first packet may be lost and sent again a second later, and its
+/// answer too.
+const QUIC_PATIENCE: Duration = Duration::from_secs(3);
 /// Small talk.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -40,6 +43,7 @@ pub(crate) fn build(key: Keypair, connections_max: u32, overhead: &Overhead) -> 
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
         .context("setting up TCP")?
         .with_quic_config(|mut config| {
+            config.handshake_timeout = QUIC_PATIENCE;
             config.max_concurrent_stream_limit = 256;
             config.max_idle_timeout = 6_000;
             config.keep_alive_interval = Duration::from_secs(2);
