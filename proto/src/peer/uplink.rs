@@ -26,8 +26,10 @@ pub(crate) struct Uplink {
     /// Share of `rate_bps` that keeps queues short.
     restraint: f64,
     adjusted: Time,
-    /// When the first chunk was sent after the last report; [`Time::NEVER`] if none was.
-    unreported: Time,
+    /// Chunks sent and reports received since `counted_from`.
+    sent: u32,
+    reported: u32,
+    counted_from: Time,
 }
 
 /// The shortest trips to a child lately, µs between two unrelated clocks.
@@ -73,8 +75,12 @@ const RECOVER: f64 = 1.06;
 const RESTRAINT_MIN: f64 = 0.2;
 /// The wait a chunk counts for that came too late to be of use: any that is long.
 const LATE: f64 = 5.0 * WAIT_LONG;
-/// Sending for so long without a report means that nothing arrives in time: children give up and are gone before they tell.
-const SILENCE: Duration = Duration::from_secs(2);
+/// What is sent and what is reported is compared so often, if there was as much as this: children give up what comes late,
+/// and go before they tell.
+const COUNT_FOR: Duration = Duration::from_secs(2);
+const COUNT_MIN: u32 = 4;
+/// One slow chunk may have lost a packet, but is no reason to believe in more than so many times its rate (a guess).
+const ASSUMED_OF_ONE: f64 = 2.0;
 /// Least that is taken for the uplink, bits per second: nobody can be a child of it.
 const ASSUMED_MIN: f64 = 32_000.0;
 
@@ -89,7 +95,9 @@ impl Uplink {
             assumed_bps,
             restraint: 1.0,
             adjusted: Time::ZERO,
-            unreported: Time::NEVER,
+            sent: 0,
+            reported: 0,
+            counted_from: Time::ZERO,
         }
     }
 
@@ -105,14 +113,14 @@ impl Uplink {
 
     /// A chunk goes out.
     pub(crate) fn sends(&mut self, now: Time) {
-        if self.unreported == Time::NEVER {
-            self.unreported = now;
+        if now.since(self.counted_from) >= COUNT_FOR {
+            if self.sent >= COUNT_MIN && self.reported * 2 < self.sent {
+                self.offer_less();
+                tracing::debug!(bps = self.bps(), "few report what we send, offering less");
+            }
+            (self.sent, self.reported, self.counted_from) = (0, 0, now);
         }
-        if now.since(self.unreported) >= SILENCE {
-            self.unreported = now;
-            self.offer_less();
-            tracing::debug!(bps = self.bps(), "nobody reports what we send, offering less");
-        }
+        self.sent += 1;
     }
 
     /// A child took back what it was sent: it was too late for it.
@@ -123,10 +131,12 @@ impl Uplink {
 
     /// A report of the chunk that was sent at `sent`.
     pub(crate) fn report(&mut self, now: Time, from: PeerId, sent: Option<Time>, feedback: &Feedback) {
-        self.unreported = Time::NEVER;
+        self.reported += 1;
         if feedback.bytes >= SAMPLE_BYTES_MIN {
             let bytes = f64::from(feedback.bytes - FIRST_PACKET);
-            push(&mut self.rates, now, bytes * 8e6 / f64::from(feedback.spread_us.max(SPREAD_MIN_US)));
+            let rate = bytes * 8e6 / f64::from(feedback.spread_us.max(SPREAD_MIN_US));
+            self.assumed_bps = self.assumed_bps.min((rate * ASSUMED_OF_ONE).max(ASSUMED_MIN));
+            push(&mut self.rates, now, rate);
             while self.rates.len() > SAMPLES_MIN && now.since(self.rates[0].0) > SAMPLE_AGE_MAX {
                 self.rates.pop_front();
             }
@@ -248,6 +258,33 @@ mod tests {
         let mut uplink = Uplink::new(1.5e6);
         (0..200).for_each(|i| uplink.sends(Time::ZERO + Duration::from_millis(100 * i)));
         assert_eq!(uplink.bps(), ASSUMED_MIN);
+    }
+
+    #[test]
+    fn half_must_be_reported() {
+        let small = Feedback { bytes: 1_000, spread_us: 1, first_us: None };
+        let believed = |unreported: u64| {
+            let mut uplink = Uplink::new(1.5e6);
+            for i in 0..100 {
+                let now = Time::ZERO + Duration::from_millis(100 * i);
+                uplink.sends(now);
+                if i % 3 >= unreported {
+                    uplink.report(now, CHILD, None, &small);
+                }
+            }
+            uplink.bps()
+        };
+        assert_eq!(believed(1), 1.5e6);
+        assert!(believed(2) < 0.2e6, "{}", believed(2));
+    }
+
+    #[test]
+    fn one_slow_chunk_says_enough_of_an_unknown_link() {
+        let mut uplink = Uplink::new(4e6);
+        let slow = Feedback { bytes: 12_000, spread_us: 864_000, first_us: None };
+        uplink.report(Time::ZERO, CHILD, None, &slow);
+        assert_eq!(uplink.measured_bps(), None);
+        assert!((0.1e6..0.3e6).contains(&uplink.bps()), "{}", uplink.bps());
     }
 
     #[test]
