@@ -8,9 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use starling_proto::wire::{Announcement, Catalogue, Init};
+use starling_proto::wire::{Announcement, Catalogue, Init, Window};
 use starling_proto::{ChunkNumber, Epoch, RenditionId, SegmentNumber, WallTime};
 use tokio::sync::watch;
+
+/// Announcements in one window: more than any player's hold-back, less than a message's limit.
+pub(crate) const WINDOW_SEGMENTS: usize = 12;
 
 /// The store. Cheap to share behind an [`Arc`]; no method blocks for longer than a map look-up.
 #[derive(Debug)]
@@ -208,6 +211,12 @@ impl Media {
         let Some(track) = held.tracks.get(&rendition) else { return Vec::new() };
         let skip = track.segments.len().saturating_sub(count);
         track.segments.iter().skip(skip).map(|s| s.signed.clone()).filter(|s| !s.is_empty()).collect()
+    }
+
+    /// What a newcomer needs: the catalogue as it was signed and, if it says of which rendition, the newest statements.
+    pub fn newest(&self, rendition: Option<RenditionId>) -> Window {
+        let announcements = rendition.map(|rendition| self.statements(rendition, WINDOW_SEGMENTS)).unwrap_or_default();
+        Window { catalogue: self.signed_catalogue(), announcements }
     }
 
     /// A rendition's segments as players are to see them, oldest first.

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::Response;
-use starling_proto::wire::{Announcement, Rendition};
+use starling_proto::RenditionId;
+use starling_proto::wire::{Announcement, Message as _, Rendition, Window};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use url::Url;
@@ -24,6 +25,11 @@ use url::Url;
 pub use address::is_global;
 use body::Wanted;
 use client::{Clients, Reach};
+
+use crate::hls::name;
+
+/// Where a broadcaster's HTTP server has its newest statements, of all renditions and of each.
+pub(crate) const STATEMENTS: &str = "statements.cbor";
 
 /// Requests under way at once; more wait their turn. A browser's limit per host, so that no CDN takes offence.
 pub const REQUESTS_MAX: usize = 6;
@@ -119,6 +125,9 @@ pub enum FetchError {
         /// Where the bytes ended, or began if they begin after what was wanted.
         got: u64,
     },
+    /// Something else under the name of the statements.
+    #[error("the server sent something else than statements")]
+    NoStatements,
     /// More than the caller is ready to take.
     #[error("larger than {0} bytes")]
     TooLarge(u64),
@@ -169,12 +178,21 @@ impl Origin {
         body::stream(response, &Wanted::Range(wanted), SILENCE_MAX, &mut sink).await
     }
 
-    /// Opens a connection, kept for the first fetch: the first picture comes from here. By asking for what the link names,
-    /// as any player would; whether it is there doesn't matter.
-    pub async fn connect(&self) {
-        if let Err(error) = self.fetch_whole("").await {
-            tracing::debug!(%error, "the origin's own playlist can't be had");
+    /// Fetches the newest statements, of one rendition or the catalogue alone. `None`: the origin is another server than a
+    /// broadcaster's; then what the link names is fetched instead, as any player would, so that a connection is open.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn fetch_statements(&self, rendition: Option<RenditionId>) -> Result<Option<Window>, FetchError> {
+        if !self.base.path().ends_with(name::PLAYLIST) {
+            if rendition.is_none() {
+                self.fetch_whole("").await?;
+            }
+            return Ok(None);
         }
+        let uri = rendition.map_or_else(|| STATEMENTS.to_owned(), |rendition| format!("{rendition}/{STATEMENTS}"));
+        let Whole { body, .. } = self.fetch_whole(&uri).await?;
+        Window::decode(&body).map(Some).map_err(|_| FetchError::NoStatements)
     }
 
     /// Fetches a whole small resource, a playlist or a key. `uri` is relative to the link's origin URL, or absolute.

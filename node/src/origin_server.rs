@@ -18,7 +18,7 @@ use axum::routing::get;
 use futures::TryStreamExt;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::{Registry, Unit};
-use starling_proto::wire::Announcement;
+use starling_proto::wire::{Announcement, Message as _};
 use starling_proto::{Epoch, RenditionId, SegmentNumber};
 use tokio::net::TcpListener;
 
@@ -29,6 +29,7 @@ use crate::hls::reply::{self, Keep, Kind, failure};
 use crate::hls::window::{self, Rules};
 use crate::hls::{Metrics, body, connection, parts, playlist};
 use crate::media::Media;
+use crate::origin::STATEMENTS;
 
 /// Connections at once; a guess. Who needs more puts a CDN in front.
 const CONNECTIONS_MAX: usize = 1024;
@@ -87,6 +88,8 @@ impl OriginServer {
     fn router(&self) -> Router {
         let media = Router::new()
             .route("/index.m3u8", get(stream).options(reply::preflight))
+            .route(&format!("/{STATEMENTS}"), get(catalogue_alone))
+            .route(&format!("/{{rendition}}/{STATEMENTS}"), get(statements))
             .route("/{rendition}/{file}", get(file).options(reply::preflight))
             .layer(from_fn(reply::allow_all_origins));
         Router::new()
@@ -155,6 +158,16 @@ async fn file(
         },
         None => unknown(),
     }
+}
+
+/// What a viewer's node begins with, a round trip or two earlier than the mesh can tell it: every statement proves itself.
+async fn statements(State(shared): State<Arc<Shared>>, Path(rendition): Path<String>, headers: HeaderMap) -> Response {
+    let Ok(rendition) = rendition.parse().map(RenditionId) else { return unknown() };
+    reply::bytes(&headers, shared.media.newest(Some(rendition)).encode(), kind(STATEMENTS, Keep::Never))
+}
+
+async fn catalogue_alone(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    reply::bytes(&headers, shared.media.newest(None).encode(), kind(STATEMENTS, Keep::Never))
 }
 
 async fn media_playlist(

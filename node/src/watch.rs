@@ -50,8 +50,6 @@ pub async fn run(args: WatchArgs, shutdown: impl Future<Output = ()>) -> anyhow:
     let bound = http.local_addr()?;
     let media = Arc::new(Media::new(WINDOW, MEDIA_BYTES_MAX));
     let origin = Arc::new(Origin::new(args.link.origin.clone())?);
-    let warm = origin.clone();
-    tokio::spawn(async move { warm.connect().await });
     let mut config = Config::viewer(stream, source);
     config.region.clone_from(&args.region);
     config.upload = !args.no_upload;

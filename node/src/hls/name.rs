@@ -68,6 +68,7 @@ pub fn content_type(file: &str) -> &'static str {
         "ac3" => "audio/ac3",
         "ec3" => "audio/eac3",
         "vtt" | "webvtt" => "text/vtt",
+        "cbor" => "application/cbor", // RFC 8949 §9.4
         _ => "application/octet-stream",
     }
 }

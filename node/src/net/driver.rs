@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use super::codec::{ChunkAnswer, Overhead};
 use super::dial::Dials;
 use super::exchange::{Channel, ExchangeId};
-use super::fetch::Fetched;
+use super::fetch::{Fetched, fetch_window};
 use super::heard::Heard;
 use super::statements::Unproven;
 use super::strangers::Strangers;
@@ -162,10 +162,13 @@ impl Driver {
         let role = setup.config.role;
         let connections = setup.config.neighbours_max * 2 + 16;
         let overhead = Overhead::default();
+        let (fetched_tx, fetched) = mpsc::channel(FETCHED_MAX);
+        if let Some(origin) = setup.origin.clone() {
+            tokio::spawn(fetch_window(origin, None, fetched_tx.clone()));
+        }
         let mut swarm = swarm::build(setup.key, u32::try_from(connections).unwrap_or(256), &overhead)?;
         let listening = listen(&mut swarm, &setup.listen).await?;
         let hint_servers = setup.hints.iter().filter_map(split_peer).collect();
-        let (fetched_tx, fetched) = mpsc::channel(FETCHED_MAX);
         let upload = setup.config.upload;
         let driver = Self {
             swarm,
@@ -295,6 +298,9 @@ impl Driver {
                 self.wanted_before_catalogue.push(rendition);
             }
             self.inputs.push_back(Input::Followed { rendition });
+            if let Some(origin) = self.origin.clone() {
+                tokio::spawn(fetch_window(origin, Some(rendition), self.fetched_tx.clone()));
+            }
         }
     }
 

@@ -7,9 +7,9 @@ use libp2p::request_response::{self, Message, OutboundFailure};
 use libp2p::swarm::SwarmEvent;
 use starling_proto::wire::{
     ChunkRequest, ChunkStatus, ControlRequest, ControlResponse, Hello, HintRequest, HintResponse, NeighbourInfo,
-    VERSION, Window,
+    VERSION,
 };
-use starling_proto::{Input, Outcome, PeerId, RenditionId, RequestId};
+use starling_proto::{Input, Outcome, PeerId, RequestId};
 
 use super::codec::ChunkAnswer;
 use super::driver::Driver;
@@ -18,8 +18,6 @@ use super::swarm::BehaviourEvent;
 use crate::identity;
 use crate::statement::StatementError;
 
-/// Announcements in one window: more than any player's hold-back, less than a message's limit.
-const WINDOW_SEGMENTS: usize = 12;
 /// Neighbours named in one answer.
 const INTRODUCED_MAX: usize = 8;
 
@@ -170,7 +168,7 @@ impl Driver {
                 Err(why) => return channel.say_last(ControlResponse::refused(why)),
             }
         } else if let Some(window) = request.window {
-            response.window = Some(self.window(window.rendition));
+            response.window = Some(self.media.newest(window.rendition));
         } else if let Some(status) = request.status {
             self.inputs.push_back(Input::StatusTold { peer, status });
         } else if let Some(cancel) = request.cancel {
@@ -227,23 +225,9 @@ impl Driver {
             self.inputs.push_back(Input::Introduced { infos: response.neighbours });
         }
         if let Some(window) = response.window {
-            self.on_window(from, &window);
-        }
-    }
-
-    fn on_window(&mut self, from: &libp2p::PeerId, window: &Window) {
-        if !window.catalogue.is_empty() {
-            let taken = self.take_catalogue(&window.catalogue);
+            let taken = self.take_window(&window);
             self.blame(from, taken);
         }
-        let count = window.announcements.len().min(WINDOW_SEGMENTS);
-        let taken = self.take_announcements(&window.announcements[..count]);
-        self.blame(from, taken);
-    }
-
-    fn window(&self, rendition: Option<RenditionId>) -> Window {
-        let announcements = rendition.map(|r| self.media.statements(r, WINDOW_SEGMENTS)).unwrap_or_default();
-        Window { catalogue: self.media.signed_catalogue(), announcements }
     }
 
     fn remember(&mut self, peer: PeerId, hello: &Hello) {

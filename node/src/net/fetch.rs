@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, StreamExt};
-use starling_proto::wire::{Announcement, Part, Rendition};
-use starling_proto::{ChunkNumber, RequestId};
+use starling_proto::wire::{Announcement, Part, Rendition, Window};
+use starling_proto::{ChunkNumber, RenditionId, RequestId};
 use tokio::sync::mpsc;
 
 use crate::origin::{FetchError, Origin, Place};
@@ -18,8 +18,20 @@ use crate::statement;
 pub(super) enum Fetched {
     /// A chunk, checked.
     Chunk { announcement: Arc<Announcement>, number: ChunkNumber, body: Bytes, genuine: bool },
+    /// Statements to begin with.
+    Window(Window),
     /// Its end.
     Ended { id: RequestId, took: Duration, error: Option<FetchError> },
+}
+
+/// Asks the broadcaster's HTTP server for what a newcomer needs, of one rendition or the catalogue alone. A connection
+/// is then open in any case, kept for the first fetch: the first picture comes from there.
+pub(super) async fn fetch_window(origin: Arc<Origin>, rendition: Option<RenditionId>, to: mpsc::Sender<Fetched>) {
+    match origin.fetch_statements(rendition).await {
+        Ok(Some(window)) => drop(to.send(Fetched::Window(window)).await), // Err: the node ends
+        Ok(None) => {}
+        Err(error) => tracing::debug!(%error, "the origin has no statements, the mesh will"),
+    }
 }
 
 /// Fetches chunks `first..end` of a segment.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use starling_proto::wire::{ChunkHeader, ChunkStatus, ControlRequest, HintRequest, MAX_ADDRS, WindowRequest};
 use starling_proto::{Epoch, Input, Now, Output, PeerId, RenditionId, RequestId};
@@ -150,11 +151,20 @@ impl Driver {
         }
     }
 
-    /// Where we can be dialled, in binary form.
+    /// Where we can be dialled, in binary form. This machine's own addresses, if it has no others: elsewhere they would lead
+    /// to another machine's.
     pub(super) fn addresses(&self) -> Vec<Bytes> {
         let listening = self.swarm.external_addresses().chain(self.swarm.listeners());
-        listening.take(MAX_ADDRS).map(|a| Bytes::from(a.to_vec())).collect()
+        let (own, others): (Vec<_>, Vec<_>) = listening.partition(|address| is_loopback(address));
+        let told = if others.is_empty() { own } else { others };
+        told.into_iter().take(MAX_ADDRS).map(|a| Bytes::from(a.to_vec())).collect()
     }
+}
+
+fn is_loopback(address: &Multiaddr) -> bool {
+    let v4 = |part: &Protocol<'_>| matches!(part, Protocol::Ip4(ip) if ip.is_loopback());
+    let v6 = |part: &Protocol<'_>| matches!(part, Protocol::Ip6(ip) if ip.is_loopback());
+    address.iter().any(|part| v4(&part) || v6(&part))
 }
 
 fn without(header: ChunkHeader) -> ChunkAnswer {

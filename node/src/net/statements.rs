@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use starling_proto::wire::{Announcement, Catalogue, Roster};
+use starling_proto::wire::{Announcement, Catalogue, Roster, Window};
 use starling_proto::{ChunkNumber, Epoch, Input, PeerId, RenditionId};
 
 use super::driver::Driver;
 use super::fetch::Fetched;
 use super::swarm;
 use crate::identity;
+use crate::media::WINDOW_SEGMENTS;
 use crate::statement::{self, StatementError};
 
 /// A chunk whose announcement isn't known yet: neither played nor passed on.
@@ -40,6 +41,14 @@ impl Driver {
         tracing::info!(epoch = %catalogue.epoch, version = catalogue.version, "catalogue received");
         self.hold_catalogue(catalogue, envelope.clone());
         Ok(())
+    }
+
+    /// What a newcomer is given, by a neighbour or by the broadcaster's HTTP server.
+    pub(super) fn take_window(&mut self, window: &Window) -> Result<(), StatementError> {
+        let catalogue = if window.catalogue.is_empty() { Ok(()) } else { self.take_catalogue(&window.catalogue) };
+        let count = window.announcements.len().min(WINDOW_SEGMENTS);
+        self.take_announcements(&window.announcements[..count])?;
+        catalogue
     }
 
     fn hold_catalogue(&mut self, catalogue: Arc<Catalogue>, signed: Bytes) {
@@ -167,6 +176,11 @@ impl Driver {
                     (None, false) => {}
                 }
                 self.inputs.push_back(Input::OriginEnded { id, complete: error.is_none(), took });
+            }
+            Fetched::Window(window) => {
+                if let Err(error) = self.take_window(&window) {
+                    tracing::debug!(%error, "the origin's statements aren't this stream's");
+                }
             }
         }
     }
