@@ -75,8 +75,8 @@ const RECOVER: f64 = 1.06;
 const RESTRAINT_MIN: f64 = 0.2;
 /// The wait a chunk counts for that came too late to be of use: any that is long.
 const LATE: f64 = 5.0 * WAIT_LONG;
-/// What is sent and what is reported is compared so often, if there was as much as this: children give up what comes late,
-/// and go before they tell.
+/// What is sent and what is reported is compared so often, but not before as much was sent: children give up what comes
+/// late, and go before they tell.
 const COUNT_FOR: Duration = Duration::from_secs(2);
 const COUNT_MIN: u32 = 4;
 /// One slow chunk may have lost a packet, but is no reason to believe in more than so many times its rate (a guess).
@@ -113,8 +113,8 @@ impl Uplink {
 
     /// A chunk goes out.
     pub(crate) fn sends(&mut self, now: Time) {
-        if now.since(self.counted_from) >= COUNT_FOR {
-            if self.sent >= COUNT_MIN && self.reported * 2 < self.sent {
+        if now.since(self.counted_from) >= COUNT_FOR && self.sent >= COUNT_MIN {
+            if self.reported * 2 < self.sent {
                 self.offer_less();
                 tracing::debug!(bps = self.bps(), "few report what we send, offering less");
             }
