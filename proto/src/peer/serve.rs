@@ -83,15 +83,17 @@ impl Peer {
         }
         let uplink_bps = self.neighbours.find(from).map_or(0, super::neighbours::Neighbour::uplink_bps);
         let child = Child::new(from, rendition, s, uplink_bps, now.mono);
-        if let Some(feedback) = &request.feedback {
-            self.uploads.report(now.mono, &child, feedback);
-        }
         let limit = self.limit(t);
         let roster = self.roster.as_ref().filter(|_| self.config.role == Role::Source);
         let seed = roster.filter(|roster| seeding::rank(roster, rendition, s, from) == Some(0));
         // Whoever is able may stay a root for a while: below it is a whole tree. But nobody of all trees, nor for ever.
         let yields = |peer, had_turn| seed.is_some_and(|roster| had_turn || seeding::is_abler(roster, from, peer));
-        if !self.uploads.admit(child, limit, yields) {
+        let taken = self.uploads.admit(child.clone(), limit, yields);
+        // Only then: until it reports a child is silent.
+        if let Some(feedback) = &request.feedback {
+            self.uploads.report(now.mono, &child, feedback);
+        }
+        if !taken {
             let instead = self.uploads.children_of(rendition, s).filter(|p| *p != from).take(INSTEAD_MAX).collect();
             return Some(refusal(instead));
         }

@@ -116,18 +116,18 @@ impl Uploads {
                 self.children.swap_remove(at);
                 return false;
             }
+            if self.children[at].is_silent(now) && !self.has_place(&child, limit) {
+                self.children[at].leaving.get_or_insert(now);
+            }
             self.children[at].last = now;
             self.children[at].uplink_bps = child.uplink_bps;
             return true;
         }
-        let rivals = |c: &&Child| c.leaving.is_none() && !c.is_silent(now) && limit.is_shared(c, &child);
-        let room = match limit {
-            Limit::Slots(max) | Limit::CopiesPerSubstream(max) => self.children.iter().filter(rivals).count() < max,
-        };
-        if room {
+        if self.has_place(&child, limit) {
             self.children.push(child);
             return true;
         }
+        let rivals = |c: &&Child| c.leaving.is_none() && !c.is_silent(now) && limit.is_shared(c, &child);
         let weakest = self.children.iter().filter(rivals).min_by_key(|c| c.uplink_bps).cloned();
         let Some(weakest) = weakest else { return false };
         let stronger = child.uplink_bps >= weakest.uplink_bps.max(1).saturating_mul(REPLACE_FACTOR);
@@ -141,6 +141,13 @@ impl Uploads {
             return true;
         }
         false
+    }
+
+    /// Whether there is a place beside those who stay and can be heard.
+    fn has_place(&self, child: &Child, limit: Limit) -> bool {
+        let (Limit::Slots(max) | Limit::CopiesPerSubstream(max)) = limit;
+        let stays = |c: &&Child| c.leaving.is_none() && !c.is_silent(child.last) && limit.is_shared(c, child);
+        self.children.iter().filter(stays).count() < max
     }
 
     /// A quarter more children than there is room for may be on their way out; beyond it the first must go at once.

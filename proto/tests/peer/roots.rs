@@ -81,6 +81,23 @@ fn a_child_that_falls_silent_makes_room() {
     }
 }
 
+#[test]
+fn who_comes_back_after_a_silence_finds_its_place_taken() {
+    let mut rig = broadcaster(&[]);
+    assert!(takes(&mut rig, 2, 0));
+    rig.feed(Input::Produced { announcement: announcement(EPOCH, 1, rig.now) });
+    rig.pass(SECOND / 10);
+    rig.pass(2 * SECOND);
+    rig.ask(id(3), Kind::Next, 2 * CHUNKS);
+    let (asked, out) = rig.ask(id(2), Kind::Next, 2 * CHUNKS);
+    assert!(answered(&out, asked).is_none(), "it is served for a while");
+    rig.pass(8 * SECOND); // longer than notice is
+    for (viewer, stays) in [(2, false), (3, true)] {
+        let (asked, out) = rig.ask(id(viewer), Kind::Next, 2 * CHUNKS + u64::from(SUBSTREAMS));
+        assert_eq!(answered(&out, asked).is_none(), stays, "viewer {viewer}");
+    }
+}
+
 /// A viewer fed by the root `id(2)` in substream 0, connected to the broadcaster, and the request it has open there.
 fn below_a_root() -> Rig {
     let mut rig = Rig::viewer(true);
