@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `swarm`, `codec` | libp2p: protocols, limits, framing |
 //! | `exchange` | questions and answers on streams that are kept |
+//! | `dial` | which addresses are tried first |
 //! | `driver` | the loop |
 //! | `events` | libp2p events → inputs |
 //! | `outputs` | outputs → libp2p calls |

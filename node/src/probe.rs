@@ -186,7 +186,7 @@ pub struct Args {
     pub max_latency: Option<Duration>,
 
     /// Play a low-latency stream this much faster while it is farther from the end of the playlist than the hold-back, as the
-    /// page `starling watch` serves does with 1.05 [default: never]
+    /// page `starling watch` serves does with 1.1 [default: never]
     #[arg(long, value_name = "RATE", env = "STARLING_PROBE_CATCH_UP", value_parser = rate)]
     pub catch_up: Option<f64>,
 

@@ -34,7 +34,7 @@ function play() {
 
 function playWithLibrary() {
   // In low latency a hiccup is made up for by playing 5 % faster, which nobody sees or hears.
-  const hls = new Hls({ startFragPrefetch: true, backBufferLength: 30, maxLiveSyncPlaybackRate: 1.05, liveSyncOnStallIncrease: 0.25 });
+  const hls = new Hls({ startFragPrefetch: true, backBufferLength: 30, maxLiveSyncPlaybackRate: 1.1, liveSyncOnStallIncrease: 0.25 });
   window.starling.hls = hls;
   let opened = false;
   let recovered = 0;

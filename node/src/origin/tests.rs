@@ -47,6 +47,22 @@ async fn ranges_and_wholes_are_exact() {
 }
 
 #[tokio::test]
+async fn statements_are_asked_of_a_broadcasters_server_only_and_nonsense_is_told_apart() {
+    let server = TestServer::start().await;
+    server.put("/live/master.m3u8", Answer::Body(body(10)));
+    assert_eq!(origin(&server).await.fetch_statements(None).await, Ok(None));
+    assert_eq!(origin(&server).await.fetch_statements(Some(RenditionId(0))).await, Ok(None));
+    assert_eq!(server.requests().len(), 1, "what the link names, once");
+    let broadcaster = Origin::new(server.url("/live/index.m3u8")).unwrap();
+    assert_eq!(broadcaster.fetch_statements(None).await, Err(FetchError::Gone(404)));
+    for nonsense in [Bytes::new(), body(10), body(100_000)] {
+        server.put("/live/0/statements.cbor", Answer::Body(nonsense));
+        let told = broadcaster.fetch_statements(Some(RenditionId(0))).await;
+        assert_eq!(told, Err(FetchError::NoStatements));
+    }
+}
+
+#[tokio::test]
 async fn a_server_without_ranges_is_read_past() {
     let server = TestServer::start().await;
     let whole = body(100_000);

@@ -69,6 +69,21 @@ async fn complete_segments_are_listed_and_others_do_not_exist() {
 }
 
 #[tokio::test]
+async fn statements_are_there_for_viewers_to_begin_with() {
+    let media = media_with(3);
+    let origin = Running::start(media.clone()).await;
+    let link = format!("http://{}/index.m3u8", origin.address).parse().expect("a URL");
+    let viewers = crate::origin::Origin::new(link).expect("a client");
+    for rendition in [None, Some(RenditionId(0)), Some(RenditionId(7))] {
+        let told = viewers.fetch_statements(rendition).await.expect("an answer").expect("a broadcaster's server");
+        assert_eq!(told, media.newest(rendition), "{rendition:?}");
+    }
+    let answer = origin.get("/0/statements.cbor").await;
+    assert_eq!((header(&answer, "content-type"), header(&answer, "cache-control")), ("application/cbor", "no-store"));
+    assert_eq!(origin.get("/x/statements.cbor").await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
 async fn segments_may_be_kept_and_read_by_everybody() {
     let origin = Running::start(media_with(3)).await;
     let segment = origin.get("/0/1-2.ts").await;
