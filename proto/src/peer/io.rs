@@ -117,6 +117,8 @@ pub enum Input {
         rendition: RenditionId,
         /// As in its request.
         number: ChunkNumber,
+        /// As in its request.
+        leaves: bool,
     },
     /// A chunk request of ours ended.
     Responded {

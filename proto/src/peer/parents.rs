@@ -156,7 +156,7 @@ impl Peer {
         if let Some(Ahead { id, number, to }) = substream.in_flight.take() {
             self.requests.close(id);
             if self.neighbours.find(to).is_some() {
-                let cancel = Some(Cancel { epoch: track.epoch, rendition: track.rendition, number });
+                let cancel = Some(Cancel { epoch: track.epoch, rendition: track.rendition, number, leaves: true });
                 let request = Box::new(ControlRequest { cancel, ..ControlRequest::none() });
                 out.push(Output::Tell { to, request });
             }
@@ -355,7 +355,7 @@ impl Peer {
             self.take_back_ahead(t, s, out);
             return true;
         }
-        let cancel = Some(Cancel { epoch: track.epoch, rendition, number });
+        let cancel = Some(Cancel { epoch: track.epoch, rendition, number, leaves: false });
         out.push(Output::Tell { to, request: Box::new(ControlRequest { cancel, ..ControlRequest::none() }) });
         false
     }

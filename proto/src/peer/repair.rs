@@ -318,7 +318,8 @@ impl Track {
 
 /// Tells who was asked that it needn't answer.
 fn take_back(request: &InFlight) -> Output {
-    let cancel = Some(Cancel { epoch: request.epoch, rendition: request.rendition, number: request.number });
+    let InFlight { epoch, rendition, number, .. } = *request;
+    let cancel = Some(Cancel { epoch, rendition, number, leaves: false });
     Output::Tell { to: request.to, request: Box::new(ControlRequest { cancel, ..ControlRequest::none() }) }
 }
 

@@ -238,6 +238,7 @@ impl Peer {
         from: PeerId,
         rendition: RenditionId,
         number: ChunkNumber,
+        leaves: bool,
         out: &mut Vec<Output>,
     ) {
         let before = out.len();
@@ -248,9 +249,13 @@ impl Peer {
             let header = ChunkHeader::without_chunk(ChunkStatus::Empty);
             out.push(Output::Answer { id: ready.id, header, of: (ready.rendition, ready.epoch) });
         }
-        let track = self.tracks.iter().find(|t| t.rendition == rendition).filter(|_| out.len() == before);
-        if let Some(substream) = track.map(|t| t.substream_of(number)) {
+        let Some(track) = self.tracks.iter().find(|t| t.rendition == rendition) else { return };
+        let substream = track.substream_of(number);
+        if out.len() == before {
             self.uploads.taken_back(now.mono, from, rendition, substream);
+        }
+        if leaves {
+            self.uploads.left(from, rendition, substream);
         }
     }
 

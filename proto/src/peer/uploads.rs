@@ -89,6 +89,8 @@ const NOTICE_AFTER: Duration = Duration::from_millis(1200);
 /// A child that neither asks on nor reports for this long after a chunk was sent to it is probably gone, and others may come;
 /// longer than any round trip behind a full queue. A killed node's connection is noticed after 6 s.
 const SILENT_AFTER: Duration = Duration::from_millis(1500);
+/// A child silent for so long is none any more (a guess: twice what makes room for others).
+const GONE_AFTER: Duration = Duration::from_secs(3);
 /// How much stronger the newcomer must be (research notes §3.4).
 const REPLACE_FACTOR: u64 = 2;
 
@@ -108,7 +110,7 @@ impl Uploads {
     /// and whether it had its turn, being there for long or in two places more than `child`. Returns whether `child` is one now.
     pub(crate) fn admit(&mut self, child: Child, limit: Limit, yields: impl Fn(PeerId, bool) -> bool) -> bool {
         let now = child.last;
-        self.children.retain(|c| now.since(c.last) < CHILD_EXPIRY);
+        self.children.retain(|c| now.since(c.last) < CHILD_EXPIRY && !c.is_gone(now));
         let same = |c: &Child| c.is(child.peer, child.rendition, child.substream);
         if let Some(at) = self.children.iter().position(same) {
             let goes = self.children[at].leaving.is_some_and(|since| now.since(since) >= NOTICE);
@@ -224,6 +226,11 @@ impl Uploads {
         if sent.is_some_and(|sent| now.since(sent) >= LATE_AFTER) {
             self.uplink.late(now);
         }
+    }
+
+    /// A child goes elsewhere.
+    pub(crate) fn left(&mut self, peer: PeerId, rendition: RenditionId, substream: u8) {
+        self.children.retain(|c| !c.is(peer, rendition, substream));
     }
 
     /// Whether another answer to `peer` may wait.
@@ -355,6 +362,11 @@ impl Child {
 
     fn is_silent(&self, now: Time) -> bool {
         self.sent.is_some_and(|sent| self.last <= sent && now.since(sent) >= SILENT_AFTER)
+    }
+
+    /// As [`Self::is_silent`], for long: one that found another parent doesn't say so.
+    fn is_gone(&self, now: Time) -> bool {
+        self.sent.is_some_and(|sent| self.last <= sent && now.since(sent) >= GONE_AFTER)
     }
 
     fn is(&self, peer: PeerId, rendition: RenditionId, substream: u8) -> bool {

@@ -125,6 +125,8 @@ message! {
         2 => rendition: RenditionId,
         /// As in the request.
         3 => number: ChunkNumber,
+        /// The sender wants nothing more of this substream: its place is free.
+        4 => leaves: bool,
     }
 }
 

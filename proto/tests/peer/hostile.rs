@@ -113,7 +113,7 @@ impl Ledger {
                 Input::Requested { from: id(from), id: asked, request }
             }
             Step::Cancel { from, number } => {
-                Input::Cancelled { from: id(from), rendition, number: ChunkNumber(number) }
+                Input::Cancelled { from: id(from), rendition, number: ChunkNumber(number), leaves: number % 2 == 0 }
             }
             Step::Connect(peer) => Input::Connected { peer: id(peer) },
             Step::Disconnect(peer) => {

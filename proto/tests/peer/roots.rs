@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use starling_proto::wire::{ChunkHeader, ChunkStatus, Kind, NeighbourInfo, Roster, RosterMember};
-use starling_proto::{Config, Input, Outcome, Output, PeerId};
+use starling_proto::{ChunkNumber, Config, Input, Outcome, Output, PeerId};
 
 use crate::rig::*;
 
@@ -78,6 +78,16 @@ fn a_child_that_falls_silent_makes_room() {
         rig.pass(2 * SECOND);
         let (asked, out) = rig.ask(id(3), Kind::Next, 2 * CHUNKS);
         assert_eq!(answered(&out, asked).is_none(), silent, "silent: {silent}");
+    }
+}
+
+#[test]
+fn a_child_that_leaves_makes_room_at_once_and_one_that_takes_a_chunk_back_does_not() {
+    for leaves in [true, false] {
+        let mut rig = broadcaster(&[]);
+        assert!(takes(&mut rig, 2, 0));
+        rig.feed(Input::Cancelled { from: id(2), rendition: RENDITION, number: ChunkNumber(CHUNKS), leaves });
+        assert_eq!(takes(&mut rig, 3, 0), leaves, "leaves: {leaves}");
     }
 }
 

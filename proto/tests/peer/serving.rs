@@ -69,7 +69,8 @@ fn what_is_cancelled_or_held_too_long_is_answered_empty() {
     rig.announce(0);
     let (first, out) = rig.ask(id(2), Kind::Next, 0);
     assert_eq!(answered(&out, first), None);
-    let cancel = |from, number| Input::Cancelled { from, rendition: RENDITION, number: ChunkNumber(number) };
+    let cancel =
+        |from, number| Input::Cancelled { from, rendition: RENDITION, number: ChunkNumber(number), leaves: false };
     assert_eq!(answered(&rig.feed(cancel(id(3), 0)), first), None, "another's cancel");
     assert_eq!(answered(&rig.feed(cancel(id(2), 0)), first), Some((ChunkStatus::Empty, None)));
     let (second, _) = rig.ask(id(2), Kind::Next, u64::MAX);

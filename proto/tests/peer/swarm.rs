@@ -168,7 +168,10 @@ impl Swarm {
             self.feed(who, Input::StatusTold { peer: from, status });
         }
         if let Some(cancel) = request.cancel {
-            self.feed(who, Input::Cancelled { from, rendition: cancel.rendition, number: cancel.number });
+            self.feed(
+                who,
+                Input::Cancelled { from, rendition: cancel.rendition, number: cancel.number, leaves: cancel.leaves },
+            );
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Connections, control messages, and the hint server: the very `Directory`, its questions and answers delayed.
 
+use starling_proto::wire::control::Cancel;
+
 use super::life::{SILENT_LOSS, region_name};
 use super::*;
 
@@ -86,7 +88,8 @@ impl World {
             self.feed(who, Input::StatusTold { peer, status });
         }
         if let Some(cancel) = request.cancel {
-            self.feed(who, Input::Cancelled { from: peer, rendition: cancel.rendition, number: cancel.number });
+            let Cancel { rendition, number, leaves, .. } = cancel;
+            self.feed(who, Input::Cancelled { from: peer, rendition, number, leaves });
         }
         if request.neighbours {
             self.introduce(who, from);
