@@ -212,6 +212,7 @@ fn a_stronger_child_displaces_a_weaker_after_its_tenure_and_only_there() {
     assert_eq!(told(strong), Some((ChunkStatus::Chunk, false)));
     let (meanwhile, out) = rig.ask(id(4), Kind::Next, 105);
     assert_eq!(answered(&out, meanwhile), None, "still held");
+    rig.ask(id(3), Kind::Next, 106);
     rig.pass(4 * SECOND);
     let (late, out) = rig.ask(id(4), Kind::Next, 109);
     assert_eq!(answered(&out, late), Some((ChunkStatus::Refused, None)));
