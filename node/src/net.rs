@@ -12,7 +12,7 @@
 //! | `statements` | signed statements and unproven chunks on their way into the store |
 //! | `heard` | whether the broadcaster is still there |
 //! | `strangers` | peers of another version |
-//! | `fetch` | byte ranges from the origin, cut into chunks and checked |
+//! | `fetch` | from the origin: statements to begin with; byte ranges, cut into chunks and checked |
 
 mod codec;
 mod dial;

@@ -1,4 +1,4 @@
-//! The broadcaster's HTTP server or CDN, as a viewer or seed uses it: byte ranges of segments, playlists and keys.
+//! The broadcaster's HTTP server or CDN, as a viewer or seed uses it: statements, byte ranges of segments, playlists and keys.
 //!
 //! What to fetch is named by messages from the stream, and a stream is not to be trusted with the viewer's network: only
 //! the host and port in the link may be anywhere; every other address, in a URI or a redirect, must be on the public
@@ -17,9 +17,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::Response;
 use starling_proto::RenditionId;
-use starling_proto::wire::{Announcement, Message as _, Rendition, Window};
+use starling_proto::wire::{Announcement, MAX_CONTROL_LEN, Message as _, Rendition, Window};
 use thiserror::Error;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use url::Url;
 
 pub use address::is_global;
@@ -30,6 +31,9 @@ use crate::hls::name;
 
 /// Where a broadcaster's HTTP server has its newest statements, of all renditions and of each.
 pub(crate) const STATEMENTS: &str = "statements.cbor";
+
+/// How long fetching them may take; the mesh tells the same.
+const STATEMENTS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Requests under way at once; more wait their turn. A browser's limit per host, so that no CDN takes offence.
 pub const REQUESTS_MAX: usize = 6;
@@ -191,7 +195,13 @@ impl Origin {
             return Ok(None);
         }
         let uri = rendition.map_or_else(|| STATEMENTS.to_owned(), |rendition| format!("{rendition}/{STATEMENTS}"));
-        let Whole { body, .. } = self.fetch_whole(&uri).await?;
+        let url = self.base.join(&uri).map_err(|_| FetchError::BadUri)?;
+        let body = timeout(STATEMENTS_WITHIN, async {
+            let _slot = self.slots.acquire().await;
+            let response = self.request(url, None).await?;
+            body::collect(response, &Wanted::Whole { limit: MAX_CONTROL_LEN as u64 }, SILENCE_MAX).await
+        });
+        let body = body.await.map_err(|_| FetchError::Silent)??;
         Window::decode(&body).map(Some).map_err(|_| FetchError::NoStatements)
     }
 

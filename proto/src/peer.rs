@@ -345,7 +345,7 @@ impl Peer {
         }
         match (outcome, request.purpose) {
             (Outcome::Chunk { header, len, spread }, Purpose::Next) => {
-                if !self.fed(now, &request, header, *len, *spread) {
+                if !self.fed(now, &request, header, *len, *spread, out) {
                     self.ban(now, request.to, "answered with another chunk than was asked for", out);
                 }
                 self.answer_loops(&request, out);

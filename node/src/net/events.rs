@@ -114,7 +114,7 @@ impl Driver {
 
     fn on_chunk_answer(&mut self, from: &libp2p::PeerId, id: ExchangeId, answer: ChunkAnswer) {
         let Some(asked) = self.outbound.remove(&id) else { return };
-        let ChunkAnswer { header, body, spread, .. } = answer;
+        let ChunkAnswer { header, body, spread } = answer;
         if !header.statement.is_empty() {
             let taken = self.take_announcements(std::slice::from_ref(&header.statement));
             self.blame(from, taken);

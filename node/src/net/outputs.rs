@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use libp2p::swarm::DialError;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use starling_proto::wire::{ChunkHeader, ChunkStatus, ControlRequest, HintRequest, MAX_ADDRS, WindowRequest};
 use starling_proto::{Epoch, Input, Now, Output, PeerId, RenditionId, RequestId};
@@ -71,6 +72,9 @@ impl Driver {
             .build();
         if let Err(error) = self.swarm.dial(options) {
             tracing::debug!(?peer, %error, "not dialled");
+            if matches!(error, DialError::DialPeerConditionFalse(_)) {
+                return; // a dial is under way and will tell, or there is a connection already
+            }
             self.dials.second(&libp2p_peer);
             if !self.swarm.is_connected(&libp2p_peer) {
                 self.inputs.push_back(Input::Disconnected { peer });
@@ -80,6 +84,7 @@ impl Driver {
 
     fn disconnect(&mut self, peer: PeerId) {
         let Some(libp2p_peer) = identity::to_libp2p(&peer) else { return };
+        self.dials.second(&libp2p_peer);
         if self.swarm.disconnect_peer_id(libp2p_peer).is_err() {
             self.inputs.push_back(Input::Disconnected { peer });
         }
@@ -88,6 +93,7 @@ impl Driver {
     fn ban(&mut self, peer: PeerId, reason: &'static str) {
         let Some(libp2p_peer) = identity::to_libp2p(&peer) else { return };
         tracing::warn!(peer = %libp2p_peer, reason, "neighbour cut off");
+        self.dials.second(&libp2p_peer);
         self.swarm.behaviour_mut().blocked.block_peer(libp2p_peer);
         let _ = self.swarm.disconnect_peer_id(libp2p_peer);
     }

@@ -79,7 +79,10 @@ async fn statements_are_there_for_viewers_to_begin_with() {
         assert_eq!(told, media.newest(rendition), "{rendition:?}");
     }
     let answer = origin.get("/0/statements.cbor").await;
-    assert_eq!((header(&answer, "content-type"), header(&answer, "cache-control")), ("application/cbor", "no-store"));
+    assert_eq!(
+        (header(&answer, "content-type"), header(&answer, "cache-control")),
+        ("application/cbor", "public, max-age=1")
+    );
     assert_eq!(origin.get("/x/statements.cbor").await.status(), StatusCode::NOT_FOUND);
 }
 

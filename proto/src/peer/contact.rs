@@ -269,6 +269,7 @@ impl Peer {
 
     fn tell_status(&mut self, now: Time, out: &mut Vec<Output>) {
         self.contact.status_told = now;
+        self.uploads.doubt_old_reports(now);
         self.contact.status_at = now + self.config.status_interval;
         self.contact.standing_told = (self.depths(now), self.free_slots() > 0);
         let status = self.status(now);

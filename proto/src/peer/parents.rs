@@ -60,6 +60,7 @@ impl Peer {
         let Some(number) = track.next_wanted(s) else { return };
         let (rendition, epoch) = (track.rendition, track.epoch);
         let feedback = self.tracks[t].substreams[usize::from(s)].feedback.take();
+        let feedback = feedback.filter(|(of, _)| *of == parent).map(|(_, feedback)| feedback);
         let id =
             self.requests.open(InFlight { to: parent, rendition, epoch, number, purpose: Purpose::Next, at: now.mono });
         self.tracks[t].substreams[usize::from(s)].in_flight = Some(Ahead { id, number, to: parent });
@@ -204,6 +205,7 @@ impl Peer {
         header: &ChunkHeader,
         len: u32,
         spread: Duration,
+        out: &mut Vec<Output>,
     ) -> bool {
         let Some(number) = header.number else { return false };
         let Some(t) = self.track_index(request.rendition, request.epoch) else { return true };
@@ -228,11 +230,12 @@ impl Peer {
         }
         let substream = &mut track.substreams[usize::from(s)];
         substream.misses = 0;
-        substream.feedback = Some(Feedback {
+        let feedback = Feedback {
             bytes: len,
             spread_us: u32::try_from(spread.as_micros()).unwrap_or(u32::MAX),
             first_us: Some(now.mono.before(spread).0 as u32),
-        });
+        };
+        substream.feedback = Some((request.to, feedback));
         substream.fed = now.mono;
         if looped {
             self.refused_by(now, request, &[]);
@@ -241,6 +244,12 @@ impl Peer {
         substream.path.clone_from(&header.path);
         substream.path.truncate(PATH_MAX);
         if substream.trial == Some(request.to) {
+            if let Some(left) = substream.parent.filter(|parent| self.neighbours.find(*parent).is_some()) {
+                let InFlight { epoch, rendition, number, .. } = *request;
+                let cancel = Some(Cancel { epoch, rendition, number, leaves: true });
+                let request = Box::new(ControlRequest { cancel, ..ControlRequest::none() });
+                out.push(Output::Tell { to: left, request });
+            }
             (substream.parent, substream.since) = (substream.trial.take(), now.mono);
             substream.noticed = false;
             self.stats.parent_switches += 1;

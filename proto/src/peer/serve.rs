@@ -62,7 +62,7 @@ impl Peer {
         if !self.uploads.takes_repair(now.mono, len, self.uplink_bps(), track.pace.answer_within) {
             return Some(refusal(Vec::new()));
         }
-        self.enqueue(now.mono, t, from, id, number);
+        self.enqueue(now.mono, t, from, id, (number, Kind::Get));
         None
     }
 
@@ -83,17 +83,16 @@ impl Peer {
         }
         let uplink_bps = self.neighbours.find(from).map_or(0, super::neighbours::Neighbour::uplink_bps);
         let child = Child::new(from, rendition, s, uplink_bps, now.mono);
+        let was_silent = self.uploads.was_silent(now.mono, &child);
+        if let Some(feedback) = &request.feedback {
+            self.uploads.report(now.mono, &child, feedback);
+        }
         let limit = self.limit(t);
         let roster = self.roster.as_ref().filter(|_| self.config.role == Role::Source);
         let seed = roster.filter(|roster| seeding::rank(roster, rendition, s, from) == Some(0));
         // Whoever is able may stay a root for a while: below it is a whole tree. But nobody of all trees, nor for ever.
         let yields = |peer, had_turn| seed.is_some_and(|roster| had_turn || seeding::is_abler(roster, from, peer));
-        let taken = self.uploads.admit(child.clone(), limit, yields);
-        // Only then: until it reports a child is silent.
-        if let Some(feedback) = &request.feedback {
-            self.uploads.report(now.mono, &child, feedback);
-        }
-        if !taken {
+        if !self.uploads.admit(child, limit, was_silent, yields) {
             let instead = self.uploads.children_of(rendition, s).filter(|p| *p != from).take(INSTEAD_MAX).collect();
             return Some(refusal(instead));
         }
@@ -102,7 +101,7 @@ impl Peer {
             if !self.uploads.has_room(from) {
                 return Some(refusal(Vec::new()));
             }
-            self.enqueue(now.mono, t, from, id, held);
+            self.enqueue(now.mono, t, from, id, (held, Kind::Next));
             return None;
         }
         let mut of_theirs = 0;
@@ -164,7 +163,7 @@ impl Peer {
         if self.uploads.child_count() > 0 || carries_a_child { self.uplink_bps() as u64 } else { 0 }
     }
 
-    fn enqueue(&mut self, now: Time, t: usize, to: PeerId, id: RequestId, number: ChunkNumber) {
+    fn enqueue(&mut self, now: Time, t: usize, to: PeerId, id: RequestId, (number, kind): (ChunkNumber, Kind)) {
         let track = &self.tracks[t];
         let Some((segment, index)) = track.window.find(number) else { return };
         let uplink_bps = self.neighbours.find(to).map_or(0, super::neighbours::Neighbour::uplink_bps);
@@ -178,6 +177,7 @@ impl Peer {
             len: segment.announcement.lengths[index],
             uplink_bps,
             since: now,
+            ahead: kind == Kind::Next,
         });
     }
 
@@ -187,7 +187,7 @@ impl Peer {
         let (rendition, epoch, s) = (track.rendition, track.epoch, track.substream_of(number));
         let waits = |p: &Parked| p.rendition == rendition && p.epoch == epoch && p.substream == s && p.number <= number;
         for parked in self.uploads.unpark(waits) {
-            self.enqueue(now, t, parked.from, parked.id, number);
+            self.enqueue(now, t, parked.from, parked.id, (number, Kind::Next));
         }
     }
 
@@ -251,7 +251,8 @@ impl Peer {
         }
         let Some(track) = self.tracks.iter().find(|t| t.rendition == rendition) else { return };
         let substream = track.substream_of(number);
-        if out.len() == before {
+        // Who found somebody better has nothing to complain of.
+        if out.len() == before && !leaves {
             self.uploads.taken_back(now.mono, from, rendition, substream);
         }
         if leaves {

@@ -55,7 +55,7 @@ pub(crate) struct Substream {
     /// Chunks somebody else had before the parent brought them, since the last on time.
     pub(crate) misses: u8,
     /// How the last chunk arrived, to be told with the next request.
-    pub(crate) feedback: Option<Feedback>,
+    pub(crate) feedback: Option<(PeerId, Feedback)>,
     /// From announcement to arrival by way of the parent: mean and mean deviation, seconds (EWMA as RFC 6298 has it for round trips).
     pub(crate) lateness: (f64, f64),
     /// From the broadcaster's statement to arrival, seconds by its clock: mean as above; `None` before the first chunk.

@@ -23,6 +23,7 @@ pub(crate) struct Uplink {
     rate_bps: Option<f64>,
     /// Taken for the rate while there is none.
     assumed_bps: f64,
+    assumed_most: f64,
     /// Share of `rate_bps` that keeps queues short.
     restraint: f64,
     adjusted: Time,
@@ -30,6 +31,8 @@ pub(crate) struct Uplink {
     sent: u32,
     reported: u32,
     counted_from: Time,
+    /// When the last report came, or the last ones were forgotten.
+    reported_at: Time,
 }
 
 /// The shortest trips to a child lately, µs between two unrelated clocks.
@@ -79,8 +82,11 @@ const LATE: f64 = 5.0 * WAIT_LONG;
 /// late, and go before they tell.
 const COUNT_FOR: Duration = Duration::from_secs(2);
 const COUNT_MIN: u32 = 4;
-/// One slow chunk may have lost a packet, but is no reason to believe in more than so many times its rate (a guess).
-const ASSUMED_OF_ONE: f64 = 2.0;
+/// One slow chunk may have lost a packet; two are no reason to believe in more than so many times the faster's rate (a guess).
+const SLOW_MIN: usize = 2;
+const ASSUMED_OF_FASTEST: f64 = 2.0;
+/// What nobody reported on for so long may have changed (a guess: a share of a stay).
+const REPORTS_STALE: Duration = Duration::from_secs(60);
 /// Least that is taken for the uplink, bits per second: nobody can be a child of it.
 const ASSUMED_MIN: f64 = 32_000.0;
 
@@ -93,11 +99,13 @@ impl Uplink {
             trips: Vec::new(),
             rate_bps: None,
             assumed_bps,
+            assumed_most: assumed_bps,
             restraint: 1.0,
             adjusted: Time::ZERO,
             sent: 0,
             reported: 0,
             counted_from: Time::ZERO,
+            reported_at: Time::ZERO,
         }
     }
 
@@ -113,7 +121,9 @@ impl Uplink {
 
     /// A chunk goes out.
     pub(crate) fn sends(&mut self, now: Time) {
-        if now.since(self.counted_from) >= COUNT_FOR && self.sent >= COUNT_MIN {
+        if self.sent == 0 {
+            (self.reported, self.counted_from) = (0, now);
+        } else if now.since(self.counted_from) >= COUNT_FOR && self.sent >= COUNT_MIN {
             if self.reported * 2 < self.sent {
                 self.offer_less();
                 tracing::debug!(bps = self.bps(), "few report what we send, offering less");
@@ -130,23 +140,43 @@ impl Uplink {
     }
 
     /// A report of the chunk that was sent at `sent`.
-    pub(crate) fn report(&mut self, now: Time, from: PeerId, sent: Option<Time>, feedback: &Feedback) {
+    pub(crate) fn report(&mut self, now: Time, from: PeerId, sent: Time, feedback: &Feedback) {
         self.reported += 1;
+        self.reported_at = now;
         if feedback.bytes >= SAMPLE_BYTES_MIN {
             let bytes = f64::from(feedback.bytes - FIRST_PACKET);
             let rate = bytes * 8e6 / f64::from(feedback.spread_us.max(SPREAD_MIN_US));
-            self.assumed_bps = self.assumed_bps.min((rate * ASSUMED_OF_ONE).max(ASSUMED_MIN));
             push(&mut self.rates, now, rate);
+            self.doubt();
             while self.rates.len() > SAMPLES_MIN && now.since(self.rates[0].0) > SAMPLE_AGE_MAX {
                 self.rates.pop_front();
             }
             self.rate_bps = (self.rates.len() >= SAMPLES_MIN).then(|| quantile(&self.rates, 0.5));
         }
-        if let (Some(sent), Some(came)) = (sent, feedback.first_us) {
+        if let Some(came) = feedback.first_us {
             let wait = self.trip(now, from, came.wrapping_sub(sent.0 as u32).cast_signed());
             push(&mut self.waits, now, wait);
             self.adjust(now);
         }
+    }
+
+    /// Doubts an unknown link after a few slow chunks.
+    fn doubt(&mut self) {
+        let fastest = self.rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
+        if self.rates.len() >= SLOW_MIN {
+            self.assumed_bps = self.assumed_bps.min((fastest * ASSUMED_OF_FASTEST).max(ASSUMED_MIN));
+        }
+    }
+
+    /// Believes in twice as much after a while without reports: who serves nobody would never learn that it could.
+    pub(crate) fn doubt_old_reports(&mut self, now: Time) {
+        if now.since(self.reported_at) < REPORTS_STALE {
+            return;
+        }
+        let believed = self.bps();
+        self.assumed_bps = (believed * 2.0).min(self.assumed_most.max(believed));
+        (self.rate_bps, self.restraint, self.reported_at) = (None, 1.0, now);
+        self.rates.clear();
     }
 
     fn offer_less(&mut self) {
@@ -224,7 +254,7 @@ mod tests {
             let spread_us = (23_800.0 * 8e6 / bps) as u32;
             let (sent, told) = (Duration::from_secs_f64(at), Duration::from_secs_f64(free));
             let feedback = Feedback { bytes: 25_000, spread_us, first_us };
-            uplink.report(Time::ZERO + told, CHILD, Some(Time::ZERO + sent), &feedback);
+            uplink.report(Time::ZERO + told, CHILD, Time::ZERO + sent, &feedback);
             at += 25_000.0 * 8.0 / offered;
         }
         free
@@ -269,7 +299,7 @@ mod tests {
                 let now = Time::ZERO + Duration::from_millis(100 * i);
                 uplink.sends(now);
                 if i % 3 >= unreported {
-                    uplink.report(now, CHILD, None, &small);
+                    uplink.report(now, CHILD, now, &small);
                 }
             }
             uplink.bps()
@@ -279,12 +309,29 @@ mod tests {
     }
 
     #[test]
-    fn one_slow_chunk_says_enough_of_an_unknown_link() {
+    fn two_slow_chunks_say_enough_of_an_unknown_link_and_it_is_tried_again() {
         let mut uplink = Uplink::new(4e6);
         let slow = Feedback { bytes: 12_000, spread_us: 864_000, first_us: None };
-        uplink.report(Time::ZERO, CHILD, None, &slow);
+        uplink.report(Time::ZERO, CHILD, Time::ZERO, &slow);
+        assert_eq!(uplink.bps(), 4e6, "one may have lost a packet");
+        uplink.report(Time::ZERO, CHILD, Time::ZERO, &slow);
         assert_eq!(uplink.measured_bps(), None);
         assert!((0.1e6..0.3e6).contains(&uplink.bps()), "{}", uplink.bps());
+        for minute in 1..20 {
+            uplink.doubt_old_reports(Time::ZERO + Duration::from_secs(61 * minute));
+        }
+        assert_eq!(uplink.bps(), 4e6);
+    }
+
+    #[test]
+    fn a_first_burst_need_not_be_reported_at_once() {
+        let mut uplink = Uplink::new(4e6);
+        let fast = Feedback { bytes: 12_000, spread_us: 10_000, first_us: None };
+        let ms = |ms| Time::ZERO + Duration::from_millis(ms);
+        (0..8).for_each(|i| uplink.sends(ms(10_000 + 25 * i)));
+        (0..8).for_each(|i| uplink.report(ms(10_150 + 25 * i), CHILD, ms(10_000 + 25 * i), &fast));
+        uplink.sends(ms(13_000));
+        assert!(uplink.bps() > 8e6, "{}", uplink.bps());
     }
 
     #[test]
@@ -294,7 +341,7 @@ mod tests {
             let feedback =
                 Feedback { bytes: u32::MAX - i, spread_us: i % 3, first_us: Some(i.wrapping_mul(0x9e37_79b9)) };
             let now = Time::ZERO + Duration::from_millis(u64::from(i) * 10);
-            uplink.report(now, PeerId([i as u8; 32]), Some(now), &feedback);
+            uplink.report(now, PeerId([i as u8; 32]), now, &feedback);
             assert!(uplink.bps().is_finite() && uplink.bps() > 0.0);
         }
         assert!(uplink.rates.len() <= SAMPLES_MAX && uplink.trips.len() <= TRIPS_MAX);

@@ -46,6 +46,8 @@ pub(crate) struct Ready {
     pub(crate) uplink_bps: u64,
     /// Since when it waits.
     pub(crate) since: Time,
+    /// Whether it was asked for ahead: only then its arrival is reported.
+    pub(crate) ahead: bool,
 }
 
 /// Somebody who takes a substream from us.
@@ -107,8 +109,15 @@ impl Uploads {
     }
 
     /// Takes `child` on in a substream if there is room, or instead of a weaker one, or of one that `yields`: told who it is
-    /// and whether it had its turn, being there for long or in two places more than `child`. Returns whether `child` is one now.
-    pub(crate) fn admit(&mut self, child: Child, limit: Limit, yields: impl Fn(PeerId, bool) -> bool) -> bool {
+    /// and whether it had its turn, being there for long or in two places more than `child`. `was_silent`: it is one already, and
+    /// was silent until now. Returns whether `child` is one now.
+    pub(crate) fn admit(
+        &mut self,
+        child: Child,
+        limit: Limit,
+        was_silent: bool,
+        yields: impl Fn(PeerId, bool) -> bool,
+    ) -> bool {
         let now = child.last;
         self.children.retain(|c| now.since(c.last) < CHILD_EXPIRY && !c.is_gone(now));
         let same = |c: &Child| c.is(child.peer, child.rendition, child.substream);
@@ -118,7 +127,7 @@ impl Uploads {
                 self.children.swap_remove(at);
                 return false;
             }
-            if self.children[at].is_silent(now) && !self.has_place(&child, limit) {
+            if was_silent && !self.has_place(&child, limit) {
                 self.children[at].leaving.get_or_insert(now);
             }
             self.children[at].last = now;
@@ -143,6 +152,11 @@ impl Uploads {
             return true;
         }
         false
+    }
+
+    /// Whether this child didn't report for long.
+    pub(crate) fn was_silent(&self, now: Time, child: &Child) -> bool {
+        self.children.iter().any(|c| c.is(child.peer, child.rendition, child.substream) && c.is_silent(now))
     }
 
     /// Whether there is a place beside those who stay and can be heard.
@@ -286,7 +300,8 @@ impl Uploads {
         })?;
         let ready = self.queue.swap_remove(best);
         self.wait = self.wait * WAIT_KEEP + now.since(ready.since).as_secs_f64() * (1.0 - WAIT_KEEP);
-        if let Some(child) = self.children.iter_mut().find(|c| c.is(ready.to, ready.rendition, ready.substream)) {
+        let child = self.children.iter_mut().find(|c| c.is(ready.to, ready.rendition, ready.substream));
+        if let Some(child) = child.filter(|_| ready.ahead) {
             child.sent = Some(now);
             self.uplink.sends(now);
         }
@@ -306,9 +321,15 @@ impl Uploads {
     /// A child's report of how our last chunk of a substream arrived.
     pub(crate) fn report(&mut self, now: Time, child: &Child, feedback: &Feedback) {
         let known = self.children.iter_mut().find(|c| c.is(child.peer, child.rendition, child.substream));
-        if let Some(known) = known {
-            self.uplink.report(now, child.peer, known.sent.take(), feedback);
+        // Without a chunk of ours it tells of somebody else's link.
+        if let Some(sent) = known.and_then(|known| known.sent.take()) {
+            self.uplink.report(now, child.peer, sent, feedback);
         }
+    }
+
+    /// To be called every now and then.
+    pub(crate) fn doubt_old_reports(&mut self, now: Time) {
+        self.uplink.doubt_old_reports(now);
     }
 
     /// What the uplink carries, bits per second.
@@ -361,12 +382,16 @@ impl Child {
     }
 
     fn is_silent(&self, now: Time) -> bool {
-        self.sent.is_some_and(|sent| self.last <= sent && now.since(sent) >= SILENT_AFTER)
+        self.is_unheard_for(now, SILENT_AFTER)
     }
 
-    /// As [`Self::is_silent`], for long: one that found another parent doesn't say so.
+    /// As [`Self::is_silent`], for long.
     fn is_gone(&self, now: Time) -> bool {
-        self.sent.is_some_and(|sent| self.last <= sent && now.since(sent) >= GONE_AFTER)
+        self.is_unheard_for(now, GONE_AFTER)
+    }
+
+    fn is_unheard_for(&self, now: Time, time: Duration) -> bool {
+        self.sent.is_some_and(|sent| self.last <= sent && now.since(sent) >= time)
     }
 
     fn is(&self, peer: PeerId, rendition: RenditionId, substream: u8) -> bool {
