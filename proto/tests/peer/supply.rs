@@ -223,17 +223,21 @@ fn who_is_given_notice_tries_others_and_keeps_its_parent_until_one_delivers() {
         let out = [rig.feed(Input::Responded { id: open, outcome }), rig.check(number, Some(from), true)].concat();
         let next = |r: &&(RequestId, PeerId, Kind, u64)| r.2 == Kind::Next && r.3 == number + u64::from(SUBSTREAMS);
         let asked = requests(&out).iter().find(next).map(|r| (r.0, r.1)).unwrap();
-        (asked, rig.peer.parents()[substream])
+        let left = |o: &Output| {
+            let Output::Tell { to, request } = o else { return None };
+            request.cancel.as_ref().is_some_and(|cancel| cancel.leaves).then_some(*to)
+        };
+        (asked, rig.peer.parents()[substream], out.iter().find_map(left))
     };
     let step = u64::from(SUBSTREAMS);
-    let (trial, kept) = deliver(&mut rig, (open, parent), number, true);
+    let (trial, kept, _) = deliver(&mut rig, (open, parent), number, true);
     assert_eq!((trial.1, kept), (other, Some(parent)), "the next chunk is asked of another, which has to prove itself");
     let refused = Outcome::Without(ChunkHeader::without_chunk(ChunkStatus::Loop));
     out = rig.feed(Input::Responded { id: trial.0, outcome: refused });
     let (again, asked, ..) = requests(&out)[0];
     assert_eq!(asked, parent, "it still serves");
     rig.announce(1);
-    let (mut ahead, kept) = deliver(&mut rig, (again, parent), number + step, true);
+    let (mut ahead, kept, _) = deliver(&mut rig, (again, parent), number + step, true);
     assert_eq!((ahead.1, kept), (parent, Some(parent)), "nobody else to try yet");
     // When the other was left alone long enough it is tried again, and delivers.
     let mut number = number + 2 * step;
@@ -245,6 +249,6 @@ fn who_is_given_notice_tries_others_and_keeps_its_parent_until_one_delivers() {
         rig.now = rig.now + SECOND;
     }
     rig.announce(number / CHUNKS + 1);
-    let (_, parent) = deliver(&mut rig, ahead, number, false);
-    assert_eq!(parent, Some(other));
+    let (_, now, left) = deliver(&mut rig, ahead, number, false);
+    assert_eq!((now, left), (Some(other), Some(parent)), "and who was left is told");
 }
