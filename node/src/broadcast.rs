@@ -26,7 +26,7 @@ use crate::ingest::push::{self, PushKey};
 use crate::ingest::{Ingested, pull, test_picture};
 use crate::link::Link;
 use crate::media::Media;
-use crate::net::{Driver, Heard, Produced, Setup, Wires};
+use crate::net::{Driver, Heard, Produced, Setup, Wires, swarm};
 use crate::origin_server::{OriginServer, Served};
 use crate::stats::Stats;
 use crate::stop::signalled;
@@ -277,7 +277,7 @@ fn host(bound: SocketAddr, external: Option<&str>) -> String {
     }
 }
 
-/// The addresses worth putting into a link: not loopback ones, unless there are no others.
+/// The addresses worth putting into a link, at `external` if that is where others find them.
 fn reachable(listening: &[Multiaddr], external: Option<&str>) -> Vec<Multiaddr> {
     if let Some(host) = external {
         let first = host.parse::<IpAddr>().map_or_else(|_| Protocol::Dns(host.into()), Protocol::from);
@@ -289,15 +289,7 @@ fn reachable(listening: &[Multiaddr], external: Option<&str>) -> Vec<Multiaddr> 
         moved.dedup();
         return moved;
     }
-    let is_loopback = |address: &&Multiaddr| {
-        let loopback = |part: Protocol| {
-            matches!(part, Protocol::Ip4(ip) if ip.is_loopback())
-                || matches!(part, Protocol::Ip6(ip) if ip.is_loopback())
-        };
-        address.iter().any(loopback)
-    };
-    let outward: Vec<_> = listening.iter().filter(|a| !is_loopback(a)).take(8).cloned().collect();
-    if outward.is_empty() { listening.iter().take(8).cloned().collect() } else { outward }
+    swarm::outward(listening.iter())
 }
 
 fn broadcaster_metrics(stats: watch::Receiver<Stats>, served: Served) -> crate::hls::Metrics {

@@ -29,9 +29,6 @@ use client::{Clients, Reach};
 
 use crate::hls::name;
 
-/// Where a broadcaster's HTTP server has its newest statements, of all renditions and of each.
-pub(crate) const STATEMENTS: &str = "statements.cbor";
-
 /// How long fetching them may take; the mesh tells the same.
 const STATEMENTS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -194,14 +191,10 @@ impl Origin {
             }
             return Ok(None);
         }
-        let uri = rendition.map_or_else(|| STATEMENTS.to_owned(), |rendition| format!("{rendition}/{STATEMENTS}"));
-        let url = self.base.join(&uri).map_err(|_| FetchError::BadUri)?;
-        let body = timeout(STATEMENTS_WITHIN, async {
-            let _slot = self.slots.acquire().await;
-            let response = self.request(url, None).await?;
-            body::collect(response, &Wanted::Whole { limit: MAX_CONTROL_LEN as u64 }, SILENCE_MAX).await
-        });
-        let body = body.await.map_err(|_| FetchError::Silent)??;
+        let folder = rendition.map_or_else(String::new, |rendition| format!("{rendition}/"));
+        let uri = folder + name::STATEMENTS;
+        let fetch = timeout(STATEMENTS_WITHIN, self.fetch_up_to(&uri, MAX_CONTROL_LEN as u64));
+        let Whole { body, .. } = fetch.await.map_err(|_| FetchError::Silent)??;
         Window::decode(&body).map(Some).map_err(|_| FetchError::NoStatements)
     }
 
@@ -210,11 +203,15 @@ impl Origin {
     /// # Errors
     /// [`FetchError`].
     pub async fn fetch_whole(&self, uri: &str) -> Result<Whole, FetchError> {
+        self.fetch_up_to(uri, WHOLE_MAX).await
+    }
+
+    async fn fetch_up_to(&self, uri: &str, limit: u64) -> Result<Whole, FetchError> {
         let url = self.base.join(uri).map_err(|_| FetchError::BadUri)?;
         let _slot = self.slots.acquire().await;
         let response = self.request(url, None).await?;
         let url = response.url().clone();
-        let body = body::collect(response, &Wanted::Whole { limit: WHOLE_MAX }, SILENCE_MAX).await?;
+        let body = body::collect(response, &Wanted::Whole { limit }, SILENCE_MAX).await?;
         Ok(Whole { body, url })
     }
 

@@ -23,13 +23,12 @@ use starling_proto::{Epoch, RenditionId, SegmentNumber};
 use tokio::net::TcpListener;
 
 use crate::hls::directives::Directives;
-use crate::hls::name::{self, Named, content_type};
+use crate::hls::name::{self, Named, STATEMENTS, content_type};
 use crate::hls::playlist::{Form, Report};
 use crate::hls::reply::{self, Keep, Kind, failure};
 use crate::hls::window::{self, Rules};
 use crate::hls::{Metrics, body, connection, parts, playlist};
 use crate::media::Media;
-use crate::origin::STATEMENTS;
 
 /// Connections at once; a guess. Who needs more puts a CDN in front.
 const CONNECTIONS_MAX: usize = 1024;

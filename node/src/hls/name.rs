@@ -21,6 +21,9 @@ pub enum Named {
 /// The name of every playlist.
 pub const PLAYLIST: &str = "index.m3u8";
 
+/// The name of a broadcaster's newest statements, of one rendition or the catalogue alone.
+pub const STATEMENTS: &str = "statements.cbor";
+
 /// The name of a segment; `extension` as in [`starling_proto::wire::Rendition::extension`].
 pub fn segment((epoch, number): (Epoch, SegmentNumber), extension: &str) -> String {
     format!("{epoch}-{number}.{extension}")

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use libp2p::Multiaddr;
-use libp2p::multiaddr::Protocol;
 use libp2p::swarm::DialError;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use starling_proto::wire::{ChunkHeader, ChunkStatus, ControlRequest, HintRequest, MAX_ADDRS, WindowRequest};
@@ -157,20 +156,11 @@ impl Driver {
         }
     }
 
-    /// Where we can be dialled, in binary form. This machine's own addresses, if it has no others: elsewhere they would lead
-    /// to another machine's.
+    /// Where we can be dialled, in binary form.
     pub(super) fn addresses(&self) -> Vec<Bytes> {
         let listening = self.swarm.external_addresses().chain(self.swarm.listeners());
-        let (own, others): (Vec<_>, Vec<_>) = listening.partition(|address| is_loopback(address));
-        let told = if others.is_empty() { own } else { others };
-        told.into_iter().take(MAX_ADDRS).map(|a| Bytes::from(a.to_vec())).collect()
+        swarm::outward(listening).iter().map(|a| Bytes::from(a.to_vec())).collect()
     }
-}
-
-fn is_loopback(address: &Multiaddr) -> bool {
-    let v4 = |part: &Protocol<'_>| matches!(part, Protocol::Ip4(ip) if ip.is_loopback());
-    let v6 = |part: &Protocol<'_>| matches!(part, Protocol::Ip6(ip) if ip.is_loopback());
-    address.iter().any(|part| v4(&part) || v6(&part))
 }
 
 fn without(header: ChunkHeader) -> ChunkAnswer {

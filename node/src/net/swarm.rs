@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::{
     Multiaddr, Swarm, SwarmBuilder, allow_block_list, connection_limits, gossipsub, identify, noise, ping,
     request_response, tcp, yamux,
 };
 use starling_proto::StreamId;
-use starling_proto::wire::MAX_GOSSIP_LEN;
+use starling_proto::wire::{MAX_ADDRS, MAX_GOSSIP_LEN};
 
 use super::codec::{CHUNK_PROTOCOL, CONTROL_PROTOCOL, ChunkCodec, ControlCodec, HINT_PROTOCOL, HintCodec, Overhead};
 use super::exchange;
@@ -70,11 +71,26 @@ pub(crate) fn topic(stream: &StreamId, rendition: Option<starling_proto::Renditi
     gossipsub::IdentTopic::new(format!("/starling/1/{id}/{last}"))
 }
 
+/// The addresses worth telling others, at most [`MAX_ADDRS`]: not loopback ones, which would lead to a machine of theirs, unless
+/// there are no others.
+pub(crate) fn outward<'a>(listening: impl Iterator<Item = &'a Multiaddr>) -> Vec<Multiaddr> {
+    let (own, others): (Vec<_>, Vec<_>) = listening.partition(|address| is_loopback(address));
+    let told = if others.is_empty() { own } else { others };
+    told.into_iter().take(MAX_ADDRS).cloned().collect()
+}
+
+fn is_loopback(address: &Multiaddr) -> bool {
+    let loopback = |part: Protocol<'_>| {
+        matches!(part, Protocol::Ip4(ip) if ip.is_loopback()) || matches!(part, Protocol::Ip6(ip) if ip.is_loopback())
+    };
+    address.iter().any(loopback)
+}
+
 /// An address without its trailing `/p2p/…`, and that peer.
 pub(crate) fn split_peer(address: &Multiaddr) -> Option<(libp2p::PeerId, Multiaddr)> {
     let mut rest = address.clone();
     match rest.pop() {
-        Some(libp2p::multiaddr::Protocol::P2p(peer)) => Some((peer, rest)),
+        Some(Protocol::P2p(peer)) => Some((peer, rest)),
         Some(_) | None => None,
     }
 }

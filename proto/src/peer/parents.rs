@@ -5,10 +5,11 @@ use std::time::Duration;
 use crate::id::{ChunkNumber, PeerId};
 use crate::time::{Now, Time};
 use crate::wire::control::Cancel;
-use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, ControlRequest, Feedback, Kind, Role};
+use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Feedback, Kind, Role};
 
 use super::io::Output;
 use super::neighbours::Neighbour;
+use super::repair::cancel;
 use super::requests::{InFlight, Purpose};
 use super::track::{Ahead, Track};
 use super::{Peer, seeding};
@@ -157,9 +158,7 @@ impl Peer {
         if let Some(Ahead { id, number, to }) = substream.in_flight.take() {
             self.requests.close(id);
             if self.neighbours.find(to).is_some() {
-                let cancel = Some(Cancel { epoch: track.epoch, rendition: track.rendition, number, leaves: true });
-                let request = Box::new(ControlRequest { cancel, ..ControlRequest::none() });
-                out.push(Output::Tell { to, request });
+                out.push(cancel(to, Cancel { epoch: track.epoch, rendition: track.rendition, number, leaves: true }));
             }
         }
     }
@@ -246,9 +245,7 @@ impl Peer {
         if substream.trial == Some(request.to) {
             if let Some(left) = substream.parent.filter(|parent| self.neighbours.find(*parent).is_some()) {
                 let InFlight { epoch, rendition, number, .. } = *request;
-                let cancel = Some(Cancel { epoch, rendition, number, leaves: true });
-                let request = Box::new(ControlRequest { cancel, ..ControlRequest::none() });
-                out.push(Output::Tell { to: left, request });
+                out.push(cancel(left, Cancel { epoch, rendition, number, leaves: true }));
             }
             (substream.parent, substream.since) = (substream.trial.take(), now.mono);
             substream.noticed = false;
@@ -364,8 +361,7 @@ impl Peer {
             self.take_back_ahead(t, s, out);
             return true;
         }
-        let cancel = Some(Cancel { epoch: track.epoch, rendition, number, leaves: false });
-        out.push(Output::Tell { to, request: Box::new(ControlRequest { cancel, ..ControlRequest::none() }) });
+        out.push(cancel(to, Cancel { epoch: track.epoch, rendition, number, leaves: false }));
         false
     }
 

@@ -319,8 +319,12 @@ impl Track {
 /// Tells who was asked that it needn't answer.
 fn take_back(request: &InFlight) -> Output {
     let InFlight { epoch, rendition, number, .. } = *request;
-    let cancel = Some(Cancel { epoch, rendition, number, leaves: false });
-    Output::Tell { to: request.to, request: Box::new(ControlRequest { cancel, ..ControlRequest::none() }) }
+    cancel(request.to, Cancel { epoch, rendition, number, leaves: false })
+}
+
+/// Takes something back that `to` was asked for.
+pub(super) fn cancel(to: PeerId, cancel: Cancel) -> Output {
+    Output::Tell { to, request: Box::new(ControlRequest { cancel: Some(cancel), ..ControlRequest::none() }) }
 }
 
 /// A chunk to be repaired.

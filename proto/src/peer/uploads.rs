@@ -138,8 +138,7 @@ impl Uploads {
             self.children.push(child);
             return true;
         }
-        let rivals = |c: &&Child| c.leaving.is_none() && !c.is_silent(now) && limit.is_shared(c, &child);
-        let weakest = self.children.iter().filter(rivals).min_by_key(|c| c.uplink_bps).cloned();
+        let weakest = self.rivals(&child, limit).min_by_key(|c| c.uplink_bps).cloned();
         let Some(weakest) = weakest else { return false };
         let stronger = child.uplink_bps >= weakest.uplink_bps.max(1).saturating_mul(REPLACE_FACTOR);
         let places = |peer| self.children.iter().filter(|c| c.peer == peer && c.leaving.is_none()).count();
@@ -162,8 +161,13 @@ impl Uploads {
     /// Whether there is a place beside those who stay and can be heard.
     fn has_place(&self, child: &Child, limit: Limit) -> bool {
         let (Limit::Slots(max) | Limit::CopiesPerSubstream(max)) = limit;
-        let stays = |c: &&Child| c.leaving.is_none() && !c.is_silent(child.last) && limit.is_shared(c, child);
-        self.children.iter().filter(stays).count() < max
+        self.rivals(child, limit).count() < max
+    }
+
+    /// Who takes room from `child`, which asks now.
+    fn rivals<'a>(&'a self, child: &'a Child, limit: Limit) -> impl Iterator<Item = &'a Child> {
+        let stays = move |c: &&Child| c.leaving.is_none() && !c.is_silent(child.last) && limit.is_shared(c, child);
+        self.children.iter().filter(stays)
     }
 
     /// A quarter more children than there is room for may be on their way out; beyond it the first must go at once.
