@@ -78,7 +78,7 @@ impl Config {
             repair_patience: Duration::from_millis(400),
             deadline_share: 1.75,
             part_due: Duration::from_millis(1400),
-            origin_spread_share: 0.65,
+            origin_spread_share: 0.4,
             origin_fetch_assumed: Duration::from_millis(250),
             status_interval: Duration::from_secs(5),
             status_interval_min: Duration::from_millis(800),

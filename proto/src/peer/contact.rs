@@ -174,7 +174,8 @@ impl Peer {
         }
         let depths = self.tracks.first().map(|t| &t.substreams).into_iter().flatten().map(|s| s.depth(now));
         let (told, room) = &self.contact.standing_told;
-        if !depths.eq(told.iter().copied()) || (self.free_slots() > 0) != *room {
+        let fed = |depth: u8| depth != TrackStatus::NO_PATH;
+        if !depths.map(fed).eq(told.iter().copied().map(fed)) || (self.free_slots() > 0) != *room {
             let soonest = (self.contact.status_told + self.config.status_interval_min).max(now);
             self.contact.status_at = self.contact.status_at.min(soonest);
         }

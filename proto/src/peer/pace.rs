@@ -34,7 +34,7 @@ pub(crate) struct Pace {
 }
 
 /// Patience with a parent never exceeds this share of the target duration: there must be time left for the repair.
-const PATIENCE_SHARE_MAX: f64 = 0.6;
+const PATIENCE_SHARE_MAX: f64 = 1.0;
 /// Segments from before we joined must be whole after this share of their duration, once a player wants them, times
 /// `Config::deadline_share`.
 const CATCH_UP_SHARE: f64 = 0.5;
