@@ -76,6 +76,8 @@ pub struct Peer {
     roster_term: u64,
     audience: u32,
     origin_took: Duration,
+    /// Until then nothing is due but uploads, unless something happens.
+    quiet_until: Time,
     stats: Stats,
 }
 
@@ -97,6 +99,7 @@ impl Peer {
             roster_term: 0,
             audience: 20,
             origin_took: config.origin_fetch_assumed,
+            quiet_until: Time::ZERO,
             stats: Stats::default(),
             config,
         }
@@ -105,6 +108,11 @@ impl Peer {
     /// Feeds one input at `now`; what the world must do is appended to `out`.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         tracing::trace!(?input, "in");
+        // Most inputs concern uploads alone, and looking at everything else costs the most.
+        let stirs = !matches!(
+            input,
+            Input::Tick | Input::Requested { .. } | Input::Cancelled { .. } | Input::StatusTold { .. }
+        );
         match input {
             Input::Tick => {}
             Input::Connected { peer } => self.connected(now, peer, out),
@@ -140,18 +148,26 @@ impl Peer {
             }
             Input::UploadSet { enabled } => self.upload_set(now, enabled, out),
         }
-        self.tracks.iter_mut().for_each(Track::refresh_rate);
-        self.keep_contact(now, out); // first: a new place among the seeds orphans substreams
-        self.pull_ahead(now, out);
-        self.repair(now, out);
+        if stirs || self.quiet_until <= now.mono {
+            self.tracks.iter_mut().for_each(Track::refresh_rate);
+            self.keep_contact(now, out); // first: a new place among the seeds orphans substreams
+            self.pull_ahead(now, out);
+            self.repair(now, out);
+            self.quiet_until = self.next_stir();
+        }
         self.send_ready(now, out);
+    }
+
+    /// When contacts, parents or repairs need looking after again.
+    fn next_stir(&self) -> Time {
+        let source = self.config.role == Role::Source;
+        let pull = if source { Time::NEVER } else { self.pull_deadline().min(self.repair_deadline()) };
+        pull.min(self.contact_deadline())
     }
 
     /// When to call again with [`Input::Tick`] if nothing else happens.
     pub fn deadline(&self) -> Time {
-        let source = self.config.role == Role::Source;
-        let pull = if source { Time::NEVER } else { self.pull_deadline().min(self.repair_deadline()) };
-        pull.min(self.uploads.deadline(self.config.park_timeout)).min(self.contact_deadline())
+        self.quiet_until.min(self.uploads.deadline(self.config.park_timeout))
     }
 
     /// Counters since the beginning.

@@ -185,6 +185,7 @@ impl Peer {
         let looks = |s: &&mut super::track::Substream| s.parent.is_none() || s.noticed;
         for substream in self.tracks.iter_mut().flat_map(|t| &mut t.substreams).filter(looks) {
             substream.look_at = substream.look_at.min(now);
+            self.quiet_until = now;
         }
     }
 
