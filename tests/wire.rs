@@ -232,7 +232,13 @@ fn the_wire_is_as_it_was() {
     golden(&ChunkHeader::without_chunk(ChunkStatus::Loop), "a2 0102 0400");
     golden(
         &ControlRequest {
-            cancel: Some(Cancel { epoch: Epoch(1), rendition: RenditionId(0), number: ChunkNumber(9), leaves: false }),
+            cancel: Some(Cancel {
+                epoch: Epoch(1),
+                rendition: RenditionId(0),
+                number: ChunkNumber(9),
+                leaves: false,
+                feedback: None,
+            }),
             ..ControlRequest::none()
         },
         "a1 04 a3 0101 0200 0309",

@@ -131,9 +131,7 @@ impl Peer {
             Input::Unfollowed { rendition } => self.unfollow(rendition, out),
             Input::Wanted { rendition, epoch, segment, first } => self.wanted(now, rendition, epoch, segment, first),
             Input::Requested { from, id, request } => self.requested(now, from, id, &request, out),
-            Input::Cancelled { from, rendition, number, leaves } => {
-                self.cancelled(now, from, rendition, number, leaves, out);
-            }
+            Input::Cancelled { from, cancel } => self.cancelled(now, from, &cancel, out),
             Input::Responded { id, outcome } => self.responded(now, id, &outcome, out),
             Input::Checked { rendition, epoch, number, from, genuine } => {
                 self.checked(now, rendition, epoch, number, from, genuine, out);

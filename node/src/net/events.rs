@@ -5,7 +5,6 @@ use std::time::Instant;
 use libp2p::gossipsub::{self, MessageAcceptance};
 use libp2p::request_response::{self, Message, OutboundFailure};
 use libp2p::swarm::SwarmEvent;
-use starling_proto::wire::control::Cancel;
 use starling_proto::wire::{
     ChunkRequest, ChunkStatus, ControlRequest, ControlResponse, Hello, HintRequest, HintResponse, NeighbourInfo,
     VERSION,
@@ -173,8 +172,7 @@ impl Driver {
         } else if let Some(status) = request.status {
             self.inputs.push_back(Input::StatusTold { peer, status });
         } else if let Some(cancel) = request.cancel {
-            let Cancel { rendition, number, leaves, .. } = cancel;
-            self.inputs.push_back(Input::Cancelled { from: peer, rendition, number, leaves });
+            self.inputs.push_back(Input::Cancelled { from: peer, cancel });
         } else if request.neighbours {
             response.neighbours = self.introductions(peer);
         } else if request.bye {

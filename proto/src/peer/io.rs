@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, RequestId, SegmentNumber};
+use crate::wire::control::Cancel;
 use crate::wire::{
     Announcement, Catalogue, ChunkHeader, ChunkRequest, ControlRequest, Hello, HintRequest, HintResponse,
     NeighbourInfo, Roster, Status,
@@ -113,12 +114,8 @@ pub enum Input {
     Cancelled {
         /// Who.
         from: PeerId,
-        /// As in its request.
-        rendition: RenditionId,
-        /// As in its request.
-        number: ChunkNumber,
-        /// As in its request.
-        leaves: bool,
+        /// Its request.
+        cancel: Cancel,
     },
     /// A chunk request of ours ended.
     Responded {

@@ -15,6 +15,8 @@ pub(crate) struct Pace {
     pub(crate) catch_up: Duration,
     /// Bounds of the patience with a parent whose chunk was announced but did not come, seconds.
     pub(crate) patience: (f64, f64),
+    /// What its root has not brought so long after the announcement makes a child of it doubt the root, seconds.
+    pub(crate) root_silent_after: f64,
     /// A neighbour that follows the rendition probably has what was announced this long ago, whatever its last status said.
     pub(crate) held_after: Duration,
     /// A neighbour that did not have a chunk is asked again after this: it may have got it meanwhile.
@@ -33,8 +35,12 @@ pub(crate) struct Pace {
     pub(crate) improvement_min: f64,
 }
 
-/// Patience with a parent never exceeds this share of the target duration: there must be time left for the repair.
+/// Patience with a parent never exceeds this share of the target duration: there must be time left for the repair, and less
+/// asks for half of all chunks while they are on their way (tests/ABLATIONS.md).
 const PATIENCE_SHARE_MAX: f64 = 1.0;
+/// A root has its chunks first: those it feeds wait less for it than others for their parents, as a share of the target
+/// duration (a guess).
+const ROOT_SILENT_SHARE: f64 = 0.6;
 /// Segments from before we joined must be whole after this share of their duration, once a player wants them, times
 /// `Config::deadline_share`.
 const CATCH_UP_SHARE: f64 = 0.5;
@@ -55,6 +61,7 @@ impl Pace {
             due: target.mul_f64(config.deadline_share).max(Duration::from_millis(500)),
             catch_up: target.mul_f64(CATCH_UP_SHARE * config.deadline_share),
             patience: (config.repair_patience.as_secs_f64(), target.as_secs_f64() * PATIENCE_SHARE_MAX),
+            root_silent_after: target.as_secs_f64() * ROOT_SILENT_SHARE,
             held_after: Duration::from_millis(700),
             retry_unknown: Duration::from_millis(350),
             answer_within: Duration::from_millis(1200),
@@ -74,6 +81,7 @@ impl Pace {
             due,
             catch_up: due.mul_f64(0.5),
             patience: (due.as_secs_f64() * 0.2, due.as_secs_f64() * 0.5),
+            root_silent_after: due.as_secs_f64() * 0.5,
             held_after: due.mul_f64(0.2),
             retry_unknown: due.mul_f64(0.12),
             answer_within: due.mul_f64(0.45),

@@ -60,8 +60,8 @@ impl Peer {
         let (Some(parent), None) = (substream.asked(), substream.in_flight) else { return };
         let Some(number) = track.next_wanted(s) else { return };
         let (rendition, epoch) = (track.rendition, track.epoch);
-        let feedback = self.tracks[t].substreams[usize::from(s)].feedback.take();
-        let feedback = feedback.filter(|(of, _)| *of == parent).map(|(_, feedback)| feedback);
+        let feedback = &mut self.tracks[t].substreams[usize::from(s)].feedback;
+        let feedback = feedback.take_if(|(of, _)| *of == parent).map(|(_, feedback)| feedback);
         let id =
             self.requests.open(InFlight { to: parent, rendition, epoch, number, purpose: Purpose::Next, at: now.mono });
         self.tracks[t].substreams[usize::from(s)].in_flight = Some(Ahead { id, number, to: parent });
@@ -148,17 +148,20 @@ impl Peer {
 
     /// Drops the parent of a substream and takes back what is open with it.
     pub(super) fn abandon(&mut self, t: usize, s: u8, out: &mut Vec<Output>) {
-        self.take_back_ahead(t, s, out);
+        self.take_back_ahead(t, s, true, out);
         self.tracks[t].substreams[usize::from(s)].orphan(Time::ZERO);
     }
 
-    fn take_back_ahead(&mut self, t: usize, s: u8, out: &mut Vec<Output>) {
+    fn take_back_ahead(&mut self, t: usize, s: u8, leaves: bool, out: &mut Vec<Output>) {
         let track = &mut self.tracks[t];
         let substream = &mut track.substreams[usize::from(s)];
         if let Some(Ahead { id, number, to }) = substream.in_flight.take() {
             self.requests.close(id);
             if self.neighbours.find(to).is_some() {
-                out.push(cancel(to, Cancel { epoch: track.epoch, rendition: track.rendition, number, leaves: true }));
+                out.push(cancel(
+                    to,
+                    Cancel { epoch: track.epoch, rendition: track.rendition, number, leaves, feedback: None },
+                ));
             }
         }
     }
@@ -234,7 +237,7 @@ impl Peer {
             spread_us: u32::try_from(spread.as_micros()).unwrap_or(u32::MAX),
             first_us: Some(now.mono.before(spread).0 as u32),
         };
-        substream.feedback = Some((request.to, feedback));
+        let before = substream.feedback.replace((request.to, feedback));
         substream.fed = now.mono;
         if looped {
             self.refused_by(now, request, &[]);
@@ -245,11 +248,15 @@ impl Peer {
         if substream.trial == Some(request.to) {
             if let Some(left) = substream.parent.filter(|parent| self.neighbours.find(*parent).is_some()) {
                 let InFlight { epoch, rendition, number, .. } = *request;
-                out.push(cancel(left, Cancel { epoch, rendition, number, leaves: true }));
+                let feedback = before.filter(|(of, _)| *of == left).map(|(_, feedback)| feedback);
+                out.push(cancel(left, Cancel { epoch, rendition, number, leaves: true, feedback }));
             }
             (substream.parent, substream.since) = (substream.trial.take(), now.mono);
             substream.noticed = false;
             self.stats.parent_switches += 1;
+        }
+        if substream.parent == Some(request.to) {
+            substream.noticed &= header.notice; // one that was late may be in time again
         }
         if header.notice && substream.parent == Some(request.to) {
             self.noticed(now, t, s, request.to, &header.instead);
@@ -329,21 +336,25 @@ impl Peer {
         }
     }
 
-    /// Somebody else had a chunk the parent did not bring in time.
+    /// Somebody else had a chunk the parent did not bring in time: it is tried. The parent is left when another brought a chunk;
+    /// if everything was late at once, everybody would lose its place otherwise.
     pub(super) fn missed(&mut self, now: Now, t: usize, s: u8, had_it: PeerId, out: &mut Vec<Output>) {
         let rendition = self.tracks[t].rendition;
+        let willing = self.neighbours.is_willing(had_it, rendition, s, now.mono);
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
         substream.misses += 1;
         let Some(parent) = substream.parent else { return };
-        if substream.misses < MISSES_MAX || parent == had_it {
+        if substream.misses < MISSES_MAX || parent == had_it || substream.trial.is_some() {
             return;
         }
-        tracing::debug!(?parent, to = ?had_it, substream = s, "parent late, switching");
-        self.switch(now.mono, t, s, had_it, out);
-        if let Some(neighbour) = self.neighbours.find_mut(parent) {
-            neighbour.refused(rendition, s, now.mono, &mut self.rng);
-        }
-        self.stats.parent_switches += 1;
+        tracing::debug!(?parent, other = ?had_it, substream = s, "parent late, trying another");
+        self.take_back_ahead(t, s, false, out);
+        let substream = &mut self.tracks[t].substreams[usize::from(s)];
+        substream.misses = 0;
+        substream.failed_trials = 0;
+        substream.noticed = true;
+        substream.trial = Some(had_it).filter(|_| willing);
+        substream.look_at = now.mono;
     }
 
     /// Takes back pull-ahead requests for chunks that came another way meanwhile. Returns whether that was to have been the
@@ -358,10 +369,10 @@ impl Peer {
             if let Some(neighbour) = self.neighbours.find_mut(to) {
                 neighbour.refused(rendition, s, now.mono, &mut self.rng);
             }
-            self.take_back_ahead(t, s, out);
+            self.take_back_ahead(t, s, true, out);
             return true;
         }
-        out.push(cancel(to, Cancel { epoch: track.epoch, rendition, number, leaves: false }));
+        out.push(cancel(to, Cancel { epoch: track.epoch, rendition, number, leaves: false, feedback: None }));
         false
     }
 

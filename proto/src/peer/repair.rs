@@ -319,7 +319,7 @@ impl Track {
 /// Tells who was asked that it needn't answer.
 fn take_back(request: &InFlight) -> Output {
     let InFlight { epoch, rendition, number, .. } = *request;
-    cancel(request.to, Cancel { epoch, rendition, number, leaves: false })
+    cancel(request.to, Cancel { epoch, rendition, number, leaves: false, feedback: None })
 }
 
 /// Takes something back that `to` was asked for.

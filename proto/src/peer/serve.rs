@@ -2,6 +2,7 @@
 
 use crate::id::{ChunkNumber, PeerId, RenditionId, RequestId};
 use crate::time::{Now, Time};
+use crate::wire::control::Cancel;
 use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Kind, Role};
 
 use super::io::Output;
@@ -85,7 +86,7 @@ impl Peer {
         let child = Child::new(from, rendition, s, uplink_bps, now.mono);
         let was_silent = self.uploads.was_silent(now.mono, &child);
         if let Some(feedback) = &request.feedback {
-            self.uploads.report(now.mono, &child, feedback);
+            self.uploads.report(now.mono, (from, rendition, s), feedback);
         }
         let limit = self.limit(t);
         let roster = self.roster.as_ref().filter(|_| self.config.role == Role::Source);
@@ -232,15 +233,8 @@ impl Peer {
         }
     }
 
-    pub(super) fn cancelled(
-        &mut self,
-        now: Now,
-        from: PeerId,
-        rendition: RenditionId,
-        number: ChunkNumber,
-        leaves: bool,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn cancelled(&mut self, now: Now, from: PeerId, cancel: &Cancel, out: &mut Vec<Output>) {
+        let Cancel { rendition, number, leaves, .. } = *cancel;
         let before = out.len();
         for parked in self.uploads.unpark(|p| p.from == from && p.rendition == rendition && p.number == number) {
             answer(&parked, ChunkHeader::without_chunk(ChunkStatus::Empty), out);
@@ -251,12 +245,15 @@ impl Peer {
         }
         let Some(track) = self.tracks.iter().find(|t| t.rendition == rendition) else { return };
         let substream = track.substream_of(number);
+        if let Some(feedback) = &cancel.feedback {
+            self.uploads.report(now.mono, (from, rendition, substream), feedback);
+        }
         // Who found somebody better has nothing to complain of.
         if out.len() == before && !leaves {
             self.uploads.taken_back(now.mono, from, rendition, substream);
         }
         if leaves {
-            self.uploads.left(from, rendition, substream);
+            self.uploads.left(now.mono, from, rendition, substream);
         }
     }
 

@@ -147,14 +147,14 @@ impl Track {
         }
     }
 
-    /// Whether a chunk that the parent should have brought is missing for longer than anyone is patient.
+    /// Whether a chunk that the parent should have brought is missing for longer than a root may take.
     pub(crate) fn waits_too_long(&self, now: Time, substream: u8) -> bool {
         let cursor = self.substreams.get(usize::from(substream)).map_or(ChunkNumber(0), |s| s.cursor);
         let mut wanted = self.window.segments.iter().filter(|s| s.wanted && !s.is_complete());
         wanted.any(|segment| {
             segment.missing().any(|(index, number)| {
                 let since = now.since(segment.timing(index).heard).as_secs_f64();
-                self.substream_of(number) == substream && number >= cursor && since > self.pace.patience.1
+                self.substream_of(number) == substream && number >= cursor && since > self.pace.root_silent_after
             })
         })
     }

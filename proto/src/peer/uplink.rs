@@ -133,6 +133,11 @@ impl Uplink {
         self.sent += 1;
     }
 
+    /// A chunk that went out won't be reported on, for no fault of the link's.
+    pub(crate) fn excuse(&mut self) {
+        self.sent = self.sent.saturating_sub(1);
+    }
+
     /// A child took back what it was sent: it was too late for it.
     pub(crate) fn late(&mut self, now: Time) {
         push(&mut self.waits, now, LATE);

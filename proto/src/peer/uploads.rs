@@ -119,7 +119,7 @@ impl Uploads {
         yields: impl Fn(PeerId, bool) -> bool,
     ) -> bool {
         let now = child.last;
-        self.children.retain(|c| now.since(c.last) < CHILD_EXPIRY && !c.is_gone(now));
+        self.dismiss(|c| now.since(c.last) >= CHILD_EXPIRY || c.is_gone(now));
         let same = |c: &Child| c.is(child.peer, child.rendition, child.substream);
         if let Some(at) = self.children.iter().position(same) {
             let goes = self.children[at].leaving.is_some_and(|since| now.since(since) >= NOTICE);
@@ -240,15 +240,28 @@ impl Uploads {
     /// A child takes back what was sent already. If that was a while ago, it never got through our uplink.
     pub(crate) fn taken_back(&mut self, now: Time, from: PeerId, rendition: RenditionId, substream: u8) {
         let child = self.children.iter_mut().find(|c| c.is(from, rendition, substream));
-        let sent = child.and_then(|child| child.sent.take());
-        if sent.is_some_and(|sent| now.since(sent) >= LATE_AFTER) {
-            self.uplink.late(now);
+        match child.and_then(|child| child.sent.take()) {
+            Some(sent) if now.since(sent) >= LATE_AFTER => self.uplink.late(now),
+            Some(_) => self.uplink.excuse(), // it came another way meanwhile
+            None => {}
         }
     }
 
-    /// A child goes elsewhere.
-    pub(crate) fn left(&mut self, peer: PeerId, rendition: RenditionId, substream: u8) {
-        self.children.retain(|c| !c.is(peer, rendition, substream));
+    /// A child goes elsewhere. If it waited for long for what was sent to it, that's why.
+    pub(crate) fn left(&mut self, now: Time, peer: PeerId, rendition: RenditionId, substream: u8) {
+        let goes = |c: &Child| c.is(peer, rendition, substream);
+        for child in self.children.iter_mut().filter(|c| goes(c)) {
+            child.sent = child.sent.filter(|sent| now.since(*sent) < LATE_AFTER);
+        }
+        self.dismiss(goes);
+    }
+
+    /// Removes children that tell nothing any more, whatever was sent to them last.
+    fn dismiss(&mut self, goes: impl Fn(&Child) -> bool) {
+        for child in self.children.extract_if(.., |c| goes(c)).filter(|c| c.sent.is_some()) {
+            tracing::trace!(peer = ?child.peer, "gone before it reported");
+            self.uplink.excuse();
+        }
     }
 
     /// Whether another answer to `peer` may wait.
@@ -318,16 +331,17 @@ impl Uploads {
     pub(crate) fn forget(&mut self, peer: PeerId) {
         self.parked.retain(|p| p.from != peer);
         self.queue.retain(|r| r.to != peer);
-        self.children.retain(|c| c.peer != peer);
+        self.dismiss(|c| c.peer == peer);
         self.uplink.forget(peer);
     }
 
     /// A child's report of how our last chunk of a substream arrived.
-    pub(crate) fn report(&mut self, now: Time, child: &Child, feedback: &Feedback) {
-        let known = self.children.iter_mut().find(|c| c.is(child.peer, child.rendition, child.substream));
+    pub(crate) fn report(&mut self, now: Time, child: (PeerId, RenditionId, u8), feedback: &Feedback) {
+        let (peer, rendition, substream) = child;
+        let known = self.children.iter_mut().find(|c| c.is(peer, rendition, substream));
         // Without a chunk of ours it tells of somebody else's link.
         if let Some(sent) = known.and_then(|known| known.sent.take()) {
-            self.uplink.report(now, child.peer, sent, feedback);
+            self.uplink.report(now, peer, sent, feedback);
         }
     }
 

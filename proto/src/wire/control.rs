@@ -4,7 +4,7 @@ use bytes::Bytes;
 use cbor4ii::core::utils::{BufWriter, SliceReader};
 
 use super::cbor::{DecodeError, Field};
-use super::chunk::numbered;
+use super::chunk::{Feedback, numbered};
 use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, StreamId};
 use crate::time::WallTime;
 
@@ -127,6 +127,8 @@ message! {
         3 => number: ChunkNumber,
         /// The sender wants nothing more of this substream: its place is free.
         4 => leaves: bool,
+        /// How the last chunk of who is left arrived, if no request told it.
+        5 => feedback: Option<Feedback>,
     }
 }
 

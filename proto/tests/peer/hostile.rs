@@ -113,7 +113,8 @@ impl Ledger {
                 Input::Requested { from: id(from), id: asked, request }
             }
             Step::Cancel { from, number } => {
-                Input::Cancelled { from: id(from), rendition, number: ChunkNumber(number), leaves: number % 2 == 0 }
+                let odd = Feedback { bytes: number as u32, spread_us: 1, first_us: None };
+                cancelled(id(from), number, number % 2 == 0, (number % 3 == 0).then_some(odd))
             }
             Step::Connect(peer) => Input::Connected { peer: id(peer) },
             Step::Disconnect(peer) => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use starling_proto::wire::control::Cancel;
 use starling_proto::wire::{
     Announcement, Catalogue, ChunkHeader, ChunkRequest, ChunkStatus, Feedback, HASH_LEN, Hello, Kind, Part, Rendition,
     Role, Status, TrackStatus, VERSION,
@@ -186,6 +187,11 @@ pub(crate) fn request(kind: Kind, epoch: Epoch, number: u64) -> ChunkRequest {
     // As one that got a chunk before, at 16 Mbit/s.
     let feedback = (kind == Kind::Next).then_some(Feedback { bytes: LEN, spread_us: 20_000, first_us: None });
     ChunkRequest { kind, epoch, rendition: RENDITION, number: ChunkNumber(number), feedback }
+}
+
+pub(crate) fn cancelled(from: PeerId, number: u64, leaves: bool, feedback: Option<Feedback>) -> Input {
+    let number = ChunkNumber(number);
+    Input::Cancelled { from, cancel: Cancel { epoch: EPOCH, rendition: RENDITION, number, leaves, feedback } }
 }
 
 pub(crate) fn hello(status: Status) -> Hello {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use starling_proto::wire::{ChunkHeader, ChunkStatus, Kind, NeighbourInfo, Roster, RosterMember};
-use starling_proto::{ChunkNumber, Config, Input, Outcome, Output, PeerId};
+use starling_proto::{Config, Input, Outcome, Output, PeerId};
 
 use crate::rig::*;
 
@@ -86,7 +86,7 @@ fn a_child_that_leaves_makes_room_at_once_and_one_that_takes_a_chunk_back_does_n
     for leaves in [true, false] {
         let mut rig = broadcaster(&[]);
         assert!(takes(&mut rig, 2, 0));
-        rig.feed(Input::Cancelled { from: id(2), rendition: RENDITION, number: ChunkNumber(CHUNKS), leaves });
+        rig.feed(cancelled(id(2), CHUNKS, leaves, None));
         assert_eq!(takes(&mut rig, 3, 0), leaves, "leaves: {leaves}");
     }
 }

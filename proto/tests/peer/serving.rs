@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use starling_proto::wire::{ChunkStatus, Kind};
+use starling_proto::wire::{ChunkStatus, Feedback, Kind};
 use starling_proto::{ChunkNumber, Config, Epoch, Input, Output, RequestId};
 
 use crate::rig::*;
@@ -69,8 +69,7 @@ fn what_is_cancelled_or_held_too_long_is_answered_empty() {
     rig.announce(0);
     let (first, out) = rig.ask(id(2), Kind::Next, 0);
     assert_eq!(answered(&out, first), None);
-    let cancel =
-        |from, number| Input::Cancelled { from, rendition: RENDITION, number: ChunkNumber(number), leaves: false };
+    let cancel = |from, number| cancelled(from, number, false, None);
     assert_eq!(answered(&rig.feed(cancel(id(3), 0)), first), None, "another's cancel");
     assert_eq!(answered(&rig.feed(cancel(id(2), 0)), first), Some((ChunkStatus::Empty, None)));
     let (second, _) = rig.ask(id(2), Kind::Next, u64::MAX);
@@ -260,4 +259,30 @@ fn one_child_cannot_pile_up_answers_without_bound() {
         answered(&out, asked).is_none()
     });
     assert!(open.count() <= 600, "requests held and queued have a bound");
+}
+
+#[test]
+fn who_leaves_soon_says_nothing_against_the_link_and_who_waited_in_vain_does() {
+    // Each asks for a chunk that is here, stays for so long, and leaves without another request.
+    let offered = |stays: Duration, told: Option<Feedback>| {
+        let mut rig = Rig::new(Config { uplink_assumed_bps: 8_000_000, ..viewer() });
+        rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
+        rig.feed(Input::Followed { rendition: RENDITION });
+        rig.announce(0);
+        rig.hold(0);
+        for child in (2..=6).cycle().take(30) {
+            rig.ask(id(child), Kind::Next, 0);
+            rig.pass(stays);
+            rig.feed(cancelled(id(child), 4, true, told.clone()));
+            rig.pass(SECOND / 5);
+        }
+        rig.peer.hello(rig.clocks()).status.uplink_bps
+    };
+    let soon = offered(SECOND / 5, None);
+    assert!(soon > 5_000_000, "{soon}");
+    let in_vain = offered(SECOND * 3 / 4, None);
+    assert!(in_vain < soon / 4, "{in_vain} of {soon}");
+    let fast = Feedback { bytes: LEN, spread_us: 32_000, first_us: None };
+    let told = offered(SECOND * 3 / 4, Some(fast));
+    assert!(told > 5_000_000, "what came is told on leaving: {told}");
 }

@@ -246,7 +246,7 @@ fn who_is_given_notice_tries_others_and_keeps_its_parent_until_one_delivers() {
         rig.announce(number / CHUNKS + 1);
         ahead = deliver(&mut rig, ahead, number, true).0;
         number += step;
-        rig.now = rig.now + SECOND;
+        rig.now = rig.now + SECOND / 10;
     }
     rig.announce(number / CHUNKS + 1);
     let (_, now, left) = deliver(&mut rig, ahead, number, false);

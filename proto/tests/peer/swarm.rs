@@ -168,10 +168,7 @@ impl Swarm {
             self.feed(who, Input::StatusTold { peer: from, status });
         }
         if let Some(cancel) = request.cancel {
-            self.feed(
-                who,
-                Input::Cancelled { from, rendition: cancel.rendition, number: cancel.number, leaves: cancel.leaves },
-            );
+            self.feed(who, Input::Cancelled { from, cancel });
         }
     }
 }

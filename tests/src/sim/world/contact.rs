@@ -1,7 +1,5 @@
 //! Connections, control messages, and the hint server: the very `Directory`, its questions and answers delayed.
 
-use starling_proto::wire::control::Cancel;
-
 use super::life::{SILENT_LOSS, region_name};
 use super::*;
 
@@ -88,8 +86,7 @@ impl World {
             self.feed(who, Input::StatusTold { peer, status });
         }
         if let Some(cancel) = request.cancel {
-            let Cancel { rendition, number, leaves, .. } = cancel;
-            self.feed(who, Input::Cancelled { from: peer, rendition, number, leaves });
+            self.feed(who, Input::Cancelled { from: peer, cancel });
         }
         if request.neighbours {
             self.introduce(who, from);
