@@ -1,7 +1,10 @@
 //! Where a broadcast's media comes from.
 
+mod chunks;
 pub mod pull;
 pub mod push;
+#[cfg(test)]
+mod samples;
 pub mod test_picture;
 
 use std::time::Duration;

@@ -5,15 +5,21 @@
 //! variables are resolved. One task runs it all; dropping the future of [`run`] stops everything.
 //!
 //! `load` fetches, `outline` and `media` read playlists, `cursor` finds what is new, `clock` dates it, `pace` says when
-//! to look again, `rendition` ties these together for one media playlist, `deliver` fetches segments.
+//! to look again, `rendition` ties these together for one media playlist, `fetch` fetches segments, `deliver` sends them on.
+//!
+//! In low latency (RFC 8216bis §4.4.4.9) a segment comes part by part while it grows: `low_latency` says whether, `growing`
+//! puts it together. What can't be had or trusted of its parts comes with the whole segment, as ever.
 
 mod clock;
 mod cursor;
 mod date;
 mod deliver;
+mod fetch;
+mod growing;
 mod key;
 mod line;
 mod load;
+mod low_latency;
 mod media;
 mod outline;
 mod pace;
@@ -41,7 +47,7 @@ use tracing::{debug, info, warn};
 use url::Url;
 
 use super::push::shelf::Shelf;
-use super::{Ingested, Shape, Track};
+use super::{Ingested, Part, Segment, Shape, Track};
 use crate::origin::client::{Reach, is_http};
 use clock::SharedClock;
 use line::shown;
@@ -109,7 +115,7 @@ pub enum PullError {
 /// Pulls from `source`, a media or multivariant playlist, until it ends, `shutdown` resolves, or nobody receives
 /// `events` any more; these are no errors.
 ///
-/// Before the first segment comes the [`Shape`]. Segments of one rendition come in order; their numbers are the
+/// Before the first segment comes the [`Shape`]. A low-latency source's segments come part by part, too. Segments of one rendition come in order; their numbers are the
 /// source's: they skip where segments were lost and *fall* when the encoder began again, and the first segment after
 /// either has `discontinuity` set. Anything that may pass (a dead server, a bad segment) is waited for or skipped with
 /// one warning.
@@ -224,8 +230,11 @@ impl Pull {
         let (Source::Multivariant(mut outline) | Source::Media(mut outline)) = source;
         let mut renditions: Vec<Rendition> = Vec::new();
         loop {
-            let first = self.first_playlists(&outline, deadline.take()).await?;
+            let mut first = self.first_playlists(&outline, deadline.take()).await?;
             renditions.resize_with(outline.entries.len(), Rendition::default);
+            for (rendition, playlist) in renditions.iter_mut().zip(&mut first) {
+                rendition.low_latency.judge(playlist, self.role);
+            }
             let tracks = (0..).zip(outline.entries.iter().zip(&first));
             let tracks = tracks.map(|(id, (entry, playlist))| track(RenditionId(id), entry, playlist)).collect();
             self.send_shape(|_| Some(Shape { multivariant: outline.text.clone(), renditions: tracks })).await;
@@ -348,7 +357,7 @@ fn track(id: RenditionId, entry: &Entry, playlist: &MediaPlaylist) -> Track {
         tags,
         uri: entry.uri.clone(),
         extension: playlist.extension(),
-        part_target: None,
+        part_target: playlist.part_target,
     }
 }
 

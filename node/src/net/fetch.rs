@@ -98,7 +98,7 @@ impl Cutter<'_> {
 }
 
 /// Where the bytes of chunks are: a range of the segment, or, while it grows and its parts are resources of their own, of
-/// each of these.
+/// each of these. A segment without an address never became more than its parts.
 fn pieces<'a>(
     rendition: &'a Rendition,
     announcement: &'a Announcement,
@@ -106,7 +106,8 @@ fn pieces<'a>(
 ) -> Vec<(Place<'a>, Range<u64>)> {
     let index = |number: ChunkNumber| usize::try_from(number.0.saturating_sub(announcement.first_chunk.0)).unwrap_or(0);
     let wanted = announcement.byte_offset(index(chunks.start))..announcement.byte_offset(index(chunks.end));
-    let apart = announcement.growing && announcement.parts.iter().all(|part| part.source.is_some());
+    let unplaced = announcement.growing || announcement.uri.is_empty();
+    let apart = unplaced && announcement.parts.iter().all(|part| part.source.is_some());
     if !apart {
         return vec![(Place::of(rendition, announcement), wanted)];
     }
