@@ -1,5 +1,7 @@
 //! A low-latency broadcast: parts travel between viewers while their segment is being made, and players play by them.
 
+use std::{collections::BTreeMap, fs, path::Path};
+
 use starling_tests::fleet::{BroadcastOptions, Common, SEGMENTS_FOR_PLAYERS, WatchOptions};
 
 use crate::{
@@ -53,6 +55,79 @@ async fn parts_reach_players_before_their_segment_is_over() {
     stage::all_end([&mut broadcast.program, &mut hint_server.program]).await;
     seats::leave(&mut seats).await;
     stage::nobody_panicked(&fleet);
+}
+
+/// What is pulled is another stream's gateway: an origin that holds reloads and lists parts, as any other would.
+#[tokio::test]
+async fn a_low_latency_origin_is_pulled_by_parts() {
+    let _machine = stage::alone().await;
+    let fleet = stage::fleet();
+    let options = BroadcastOptions {
+        common: Common::named("first-broadcaster"),
+        bitrate: Some("1M".into()),
+        part_seconds: Some(0.2),
+        ..BroadcastOptions::default()
+    };
+    let mut first = fleet.broadcast("test", &options).await.unwrap();
+    first.on_air(SEGMENTS_FOR_PLAYERS, PATIENCE).await.unwrap();
+    let dumps = ["first", "second"].map(|name| fleet.directory().join(format!("dump-{name}")));
+    let dump_args = |index: usize| ["--dump", dumps[index].to_str().unwrap()];
+    let mut origin = Seat::take(&fleet, &first.link, viewer(1), &dump_args(0)).await;
+
+    let options = BroadcastOptions {
+        common: Common::named("second-broadcaster"),
+        stream: "again".into(),
+        ..BroadcastOptions::default()
+    };
+    let mut second = fleet.broadcast(&origin.viewer.playlist, &options).await.unwrap();
+    second.on_air(1, PATIENCE).await.unwrap();
+    let mut seat = Seat::take(&fleet, &second.link, viewer(2), &dump_args(1)).await;
+    seats::receive_more(std::slice::from_ref(&seat), 2 * A_WHILE).await;
+    let received = seat.stats().await.received;
+    let over_libp2p = second.metrics().await.unwrap().sum("starling_sent_peers_bytes_total", &[]).unwrap();
+
+    let measured = seat.measured().await;
+    measured.assert_smooth();
+    assert_eq!(measured.json["mode"], "parts", "{:#}", measured.json);
+    let lag = measured.report.lag_seconds.expect("the playlist is dated");
+    println!("lag {:.2} s, p95 {:.2} s", lag.p50, lag.p95);
+    assert!(lag.p95 < NEARER_THAN_SEGMENTS, "{} s behind: {:#}", lag.p95, measured.json);
+    assert!(received.origin > 0 && over_libp2p == 0.0, "first copies come from the origin: {received:?}");
+
+    origin.measured().await.assert_smooth();
+    let [ours, theirs] = [&dumps[1], &dumps[0]].map(|dump| segments(dump));
+    let by_parts = ours.iter().filter(|(_, (parts, _))| *parts > 1).count();
+    assert!(by_parts >= 5, "segments were played by parts: {by_parts} of {}", ours.len());
+    for (number, (_, body)) in &ours {
+        assert!(theirs.values().any(|(_, theirs)| theirs == body), "{number} is none of the first stream's segments");
+    }
+    stage::all_end([&mut second.program]).await;
+    seats::leave(&mut [seat, origin]).await;
+    stage::all_end([&mut first.program]).await;
+    stage::nobody_panicked(&fleet);
+}
+
+/// What a player dumped of each segment, whole or as parts: how many files, and their bytes. Only segments that begin
+/// with their beginning and were followed by another.
+fn segments(dump: &Path) -> BTreeMap<u64, (usize, Vec<u8>)> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(dump).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let Some(stem) = name.strip_suffix(".bin").filter(|stem| !stem.starts_with("init-")) else { continue };
+        let (number, part) = stem.split_once('.').unwrap_or((stem, "0"));
+        files.insert((number.parse::<u64>().unwrap(), part.parse::<u64>().unwrap()), fs::read(&path).unwrap());
+    }
+    let last = files.keys().next_back().map_or(0, |(number, _)| *number);
+    let mut segments = BTreeMap::<u64, (usize, Vec<u8>)>::new();
+    for ((number, part), body) in files.into_iter().filter(|((number, _), _)| *number < last) {
+        let segment = segments.entry(number).or_default();
+        if part == segment.0 as u64 {
+            *segment = (segment.0 + 1, [std::mem::take(&mut segment.1), body].concat());
+        }
+    }
+    segments.retain(|_, (files, _)| *files > 0);
+    segments
 }
 
 fn viewer(number: usize) -> WatchOptions {

@@ -1,6 +1,7 @@
 //! A stream told chunk by chunk.
 
 use super::*;
+use crate::ingest::chunks::Unsound;
 use crate::ingest::samples::{chunks, init, manifest};
 use crate::ingest::{Part, Segment};
 
