@@ -23,6 +23,7 @@ mod low_latency;
 mod media;
 mod outline;
 mod pace;
+mod preload;
 pub(super) mod pushed;
 mod rendition;
 mod sniff;
@@ -187,7 +188,7 @@ struct Pull {
     source: Url,
     role: Role,
     resume: Option<Resume>,
-    loader: Loader,
+    loader: Arc<Loader>,
     events: mpsc::Sender<Ingested>,
     clock: SharedClock,
     /// Last sent; locked while sending, so that shapes go out in the order they were made.
@@ -212,13 +213,13 @@ impl Pull {
             Role::Broadcaster => Reach::Anywhere,
             Role::Viewer => Reach::Public,
         };
-        let loader = Loader::new(&source, reach)?;
+        let loader = Arc::new(Loader::new(&source, reach)?);
         Ok(Self { source, role, resume, loader, events, clock: SharedClock::default(), shape: Mutex::default() })
     }
 
     /// For a source whose files are pushed to `shelf`.
     fn pushed(shelf: Arc<Shelf>, source: Url, events: mpsc::Sender<Ingested>) -> Self {
-        let loader = Loader::Shelf(shelf);
+        let loader = Arc::new(Loader::Shelf(shelf));
         let (clock, shape) = (SharedClock::default(), Mutex::default());
         Self { source, role: Role::Broadcaster, resume: None, loader, events, clock, shape }
     }

@@ -1,6 +1,5 @@
 //! Sending on the segments of one rendition, and the parts of the one that grows, in order.
 
-use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +12,8 @@ use url::Url;
 use super::cursor::{New, Stage};
 use super::fetch::{Fetch, Miss};
 use super::growing::{Fetched, Growing};
+use super::media::Hint;
+use super::preload::Ahead;
 use super::{Pull, Segment, Stop};
 use crate::ingest::Ingested;
 
@@ -37,10 +38,18 @@ pub(super) struct Delivery {
     faults: u32,
 }
 
+/// What was found in a playlist.
+pub(super) enum Queued {
+    New(Box<New>),
+    /// What comes next.
+    Hint(Hint),
+}
+
 /// What is to be sent.
 enum Due {
     Whole(Arc<New>),
-    Part(Arc<New>, usize),
+    /// With the request for it, if it was asked for ahead.
+    Part(Arc<New>, usize, Option<Ahead>),
     /// The end of a segment that was begun by parts.
     Rest(Arc<New>),
 }
@@ -64,11 +73,11 @@ impl Delivery {
         &mut self,
         pull: &Pull,
         (id, base): (RenditionId, Url),
-        mut listed: mpsc::Receiver<New>,
+        mut listed: mpsc::Receiver<Queued>,
         refused: Arc<AtomicBool>,
     ) -> Result<(), Stop> {
         let fetch = Fetch::new(pull, id, base);
-        let due = poll_fn(|context| listed.poll_recv(context)).flat_map(|new| stream::iter(due(new)));
+        let due = poll_fn(|context| listed.poll_recv(context)).flat_map(|queued| stream::iter(due(&fetch, queued)));
         let mut came = std::pin::pin!(due.map(|due| bring(&fetch, due)).buffered(PARALLEL));
         while let Some(came) = came.next().await {
             match came {
@@ -215,22 +224,29 @@ impl Delivery {
     }
 }
 
-fn due(new: New) -> impl Iterator<Item = Due> {
-    let new = Arc::new(new);
-    let last = match new.stage {
-        Stage::Whole => Some(Due::Whole(new.clone())),
-        Stage::Grown => Some(Due::Rest(new.clone())),
-        Stage::Growing => None,
+fn due(fetch: &Fetch<'_>, queued: Queued) -> Vec<Due> {
+    let new = match queued {
+        Queued::New(new) => Arc::<New>::from(new),
+        Queued::Hint(hint) => {
+            fetch.follow(hint);
+            return Vec::new();
+        }
     };
-    let parts = new.parts.clone();
-    parts.zip(iter::repeat(new)).map(|(index, new)| Due::Part(new, index)).chain(last)
+    let mut due: Vec<_> =
+        new.parts.clone().map(|index| Due::Part(new.clone(), index, fetch.ahead(&new, index))).collect();
+    match new.stage {
+        Stage::Whole => due.push(Due::Whole(new)),
+        Stage::Grown => due.push(Due::Rest(new)),
+        Stage::Growing => {}
+    }
+    due
 }
 
 async fn bring(fetch: &Fetch<'_>, due: Due) -> Came {
     match due {
         Due::Whole(new) => Came::Whole(fetch.segment(&new).await),
-        Due::Part(new, index) => {
-            let part = fetch.part(&new, index).await;
+        Due::Part(new, index, ahead) => {
+            let part = fetch.part(&new, index, ahead).await;
             Came::Part(new, index, Box::new(part))
         }
         Due::Rest(new) => Came::Rest(new),

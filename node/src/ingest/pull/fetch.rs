@@ -13,8 +13,9 @@ use url::Url;
 use super::cursor::New;
 use super::growing::Fetched;
 use super::line::{LINE_MAX, shown};
-use super::media::{Listed, TAGS_MAX};
+use super::media::{Hint, Listed, TAGS_MAX};
 use super::outline::published;
+use super::preload::{Ahead, Preload};
 use super::{INIT_MAX, Pull, PullError, SEGMENT_MAX, Segment, sniff};
 use crate::origin::FetchError;
 
@@ -41,6 +42,7 @@ pub(super) struct Fetch<'a> {
     base: Url,
     /// Newest last. Locked while fetching, so that none is fetched twice.
     inits: Mutex<VecDeque<Init>>,
+    preload: Preload,
 }
 
 struct Init {
@@ -53,7 +55,7 @@ struct Init {
 impl<'a> Fetch<'a> {
     /// `base` is where viewers will think the playlist is.
     pub(super) fn new(pull: &'a Pull, id: RenditionId, base: Url) -> Self {
-        Self { pull, id, base, inits: Mutex::default() }
+        Self { pull, id, base, inits: Mutex::default(), preload: Preload::default() }
     }
 
     pub(super) async fn segment(&self, new: &New) -> Result<Box<Segment>, Miss> {
@@ -66,16 +68,34 @@ impl<'a> Fetch<'a> {
         Ok(Box::new(Segment { body, uri, offset, ..self.head(listed, init) }))
     }
 
+    /// Asks for a part that will be listed.
+    pub(super) fn follow(&self, hint: Hint) {
+        self.preload.follow(hint, &self.pull.loader, PART_MAX);
+    }
+
+    /// The request for part `index`, if it was asked for before it was listed.
+    pub(super) fn ahead(&self, new: &New, index: usize) -> Option<Ahead> {
+        new.listed.parts.get(index).and_then(|part| self.preload.take(part))
+    }
+
     /// Part `index` of those listed. It is waited for less long than a segment: that can still be had when it can't.
-    pub(super) async fn part(&self, new: &New, index: usize) -> Result<Fetched, Miss> {
+    pub(super) async fn part(&self, new: &New, index: usize, ahead: Option<Ahead>) -> Result<Fetched, Miss> {
         let listed = &new.listed;
         let Some(part) = listed.parts.get(index) else {
             return Err(skip(listed.number, &listed.url, "it is not listed".to_owned()));
         };
         let uri = self.uri(listed.number, &part.url, &part.uri)?;
-        let deadline = Instant::now() + (3 * part.duration).clamp(Duration::from_secs(1), Duration::from_secs(4));
+        let patience = (3 * part.duration).clamp(Duration::from_secs(1), Duration::from_secs(4));
+        let (now, deadline) = (Instant::now(), Instant::now() + patience);
         let init = self.init(new, deadline).await?;
-        let body = self.media(listed, (&part.url, part.range.as_ref()), PART_MAX, deadline).await?;
+        let preloaded = match ahead {
+            Some(request) => self.preload.body(request, now + patience / 2).await,
+            None => None,
+        };
+        let body = match preloaded.filter(|body| sniff::is_media(body)) {
+            Some(body) => body,
+            None => self.media(listed, (&part.url, part.range.as_ref()), PART_MAX, deadline).await?,
+        };
         Ok(Fetched { head: self.head(listed, init), body, uri })
     }
 

@@ -56,6 +56,7 @@ impl LowLatency {
         let known = self.newest.filter(|newest| newest.abs_diff(last) < WITHOUT_PARTS_MAX);
         self.newest = with_parts.or(known);
         playlist.part_target = target.filter(|_| self.newest.is_some()).map(|target| target.max(self.longest));
+        playlist.hint.take_if(|_| playlist.part_target.is_none());
     }
 }
 

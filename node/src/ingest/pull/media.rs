@@ -16,7 +16,7 @@ use super::key::Keys;
 use super::line::{attribute, is_repeatable, lines, tag};
 use super::variables::{self, Variables};
 use part::Ranges;
-pub(super) use part::{ListedPart, PARTS_MAX};
+pub(super) use part::{Hint, ListedPart, PARTS_MAX};
 
 /// Newest segments kept of one playlist; a DVR window of hours is of no use here.
 const SEGMENTS_MAX: usize = 1024;
@@ -46,6 +46,8 @@ pub(super) struct MediaPlaylist {
     pub(super) growing: Option<Listed>,
     /// PART-TARGET (EXT-X-PART-INF), not zero.
     pub(super) part_target: Option<Duration>,
+    /// The part that will be listed next.
+    pub(super) hint: Option<Hint>,
     /// EXT-X-DATERANGE lines after the last segment.
     pub(super) trailing: Vec<String>,
     /// EXT-X-ENDLIST.
@@ -205,16 +207,13 @@ impl<'a> Reading<'a> {
                     self.next.parts.push(part);
                 }
             }
+            "EXT-X-PRELOAD-HINT" => self.playlist.hint = Hint::read(value, self.base).or(self.playlist.hint.take()),
             "EXT-X-ENDLIST" => self.playlist.ended = true,
             "EXT-X-INDEPENDENT-SEGMENTS" | "EXT-X-START" | "EXT-X-I-FRAMES-ONLY" => {
                 keep(&mut self.playlist.tags, line);
             }
             // Of the playlist as a whole, which ours is not: it has another window and other parts.
-            "EXTM3U"
-            | "EXT-X-PLAYLIST-TYPE"
-            | "EXT-X-ALLOW-CACHE"
-            | "EXT-X-PRELOAD-HINT"
-            | "EXT-X-RENDITION-REPORT" => {}
+            "EXTM3U" | "EXT-X-PLAYLIST-TYPE" | "EXT-X-ALLOW-CACHE" | "EXT-X-RENDITION-REPORT" => {}
             _ => keep(&mut self.next.tags, line),
         }
         Ok(())

@@ -9,8 +9,8 @@ use tracing::{debug, info, warn};
 use url::Url;
 
 use super::clock::Clock;
-use super::cursor::{Cursor, New, News, Note};
-use super::deliver::Delivery;
+use super::cursor::{Cursor, News, Note};
+use super::deliver::{Delivery, Queued};
 use super::line::shown;
 use super::load::{LoadError, Source};
 use super::low_latency::LowLatency;
@@ -87,7 +87,7 @@ struct Watch<'a> {
     clock: &'a mut Clock,
     low_latency: &'a mut LowLatency,
     pace: Pace,
-    queue: mpsc::Sender<New>,
+    queue: mpsc::Sender<Queued>,
     /// Those of the first reading stand; some packagers keep counters in them.
     unknown_tags: Vec<String>,
     stuck: bool,
@@ -119,14 +119,16 @@ impl Watch<'_> {
         playlist.unknown_tags.clone_from(&self.unknown_tags);
         let track = track(self.id, &self.outline.entries[usize::from(self.id.0)], &playlist);
         let target = Duration::from_secs(playlist.target_duration.into());
+        let hint = playlist.hint.take();
         let News { mut segments, notes } = self.cursor.take(playlist, Instant::now());
         let restarted = notes.iter().any(|note| matches!(note, Note::Restarted { .. }));
         self.pull.send_shape(|shape| shape.map(|shape| with_track(shape, track, restarted))).await;
         self.tell(notes);
         self.clock.date(&mut segments, target, wall_now(), &self.pull.clock);
         let has_news = !segments.is_empty();
-        for new in segments {
-            self.queue.send(new).await.map_err(|_| Stop::Closed)?;
+        let queued = segments.into_iter().map(|new| Queued::New(Box::new(new))).chain(hint.map(Queued::Hint));
+        for queued in queued {
+            self.queue.send(queued).await.map_err(|_| Stop::Closed)?;
         }
         Ok(has_news)
     }

@@ -28,6 +28,32 @@ pub(in crate::ingest::pull) struct ListedPart {
     pub(in crate::ingest::pull) gap: bool,
 }
 
+/// The part that will be listed next (EXT-X-PRELOAD-HINT).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::ingest::pull) struct Hint {
+    pub(in crate::ingest::pull) url: Url,
+    /// BYTERANGE-START and BYTERANGE-LENGTH.
+    pub(in crate::ingest::pull) range: Option<Range<u64>>,
+}
+
+impl Hint {
+    /// Reads an attribute list found in a playlist at `base`. `None` unless it says all of where a part will be: one whose
+    /// end isn't known can be told from what follows it only once it is listed.
+    pub(super) fn read(list: &str, base: &Url) -> Option<Self> {
+        let number = |name| attribute(list, name).map(|value| value.parse::<u64>().ok());
+        let uri = attribute(list, "URI").filter(|uri| !uri.is_empty() && attribute(list, "TYPE") == Some("PART"))?;
+        let range = match (number("BYTERANGE-START"), number("BYTERANGE-LENGTH")) {
+            (None, None) => None,
+            (start, Some(Some(len))) => {
+                let start = start.unwrap_or(Some(0))?;
+                Some(start..start.saturating_add(len))
+            }
+            (Some(_), None) | (_, Some(None)) => return None,
+        };
+        Some(Self { url: base.join(uri).ok()?, range })
+    }
+}
+
 impl ListedPart {
     /// Reads an attribute list found in a playlist at `base`; `ranges` are those of the parts before it.
     pub(super) fn read(list: &str, base: &Url, ranges: &mut Ranges) -> Self {

@@ -77,9 +77,26 @@ fn parts_belong_to_the_segment_that_follows_them() {
     assert_eq!(parts, [("b", "/live/b", false), ("c", "/live/c", true), ("", "/live/v.m3u8", true)]);
     assert_eq!((growing.number, growing.uri.as_str(), growing.duration), (8, "", Duration::from_millis(1500)));
     assert_eq!(growing.date, Some(WallTime(60_750_000)));
+    let url = Url::parse("http://host/live/d").unwrap();
+    assert_eq!(playlist.hint, Some(Hint { url, range: None }));
     assert!(growing.discontinuity && growing.init == playlist.segments[0].init);
     assert_eq!((growing.dateranges.len(), playlist.trailing.len()), (1, 0));
     assert_eq!(read("#EXTM3U\n#EXT-X-PART-INF:PART-TARGET=0\n#EXTINF:1,\na\n").part_target, None);
+}
+
+#[test]
+fn hints_are_followed_that_say_all_of_where_a_part_will_be() {
+    let range = |attributes: &str| {
+        let playlist = read(&format!("#EXTM3U\n#EXT-X-PRELOAD-HINT:{attributes}\n#EXTINF:1,\na\n"));
+        playlist.hint.map(|hint| hint.range)
+    };
+    assert_eq!(range("TYPE=PART,URI=\"d\""), Some(None));
+    assert_eq!(range("TYPE=PART,URI=\"d\",BYTERANGE-START=5,BYTERANGE-LENGTH=7"), Some(Some(5..12)));
+    assert_eq!(range("TYPE=PART,URI=\"d\",BYTERANGE-LENGTH=7"), Some(Some(0..7)));
+    for other in ["TYPE=PART", "TYPE=MAP,URI=\"i\"", "URI=\"d\"", "TYPE=PART,URI=\"d\",BYTERANGE-START=5"] {
+        assert_eq!(range(other), None, "{other}");
+    }
+    assert_eq!(range("TYPE=PART,URI=\"d\",BYTERANGE-LENGTH=x"), None);
 }
 
 #[test]
@@ -133,6 +150,7 @@ fn hostile_line() -> impl Strategy<Value = String> {
         "#EXT-X-DISCONTINUITY",
         "#EXT-X-PART-INF:PART-TARGET=",
         "#EXT-X-PART:DURATION=",
+        "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"a\",BYTERANGE-LENGTH=",
         "#EXT-X-PART:DURATION=0.5,URI=\"a\",BYTERANGE=\"",
         "#EXT-X-STREAM-INF:",
         "#EXT-X-MEDIA:TYPE=AUDIO,URI=\"",

@@ -146,6 +146,37 @@ async fn a_server_that_holds_requests_is_asked_for_the_next_part() {
 }
 
 #[tokio::test]
+async fn a_part_that_is_hinted_at_is_asked_for_before_it_is_listed() {
+    let server = source().await;
+    let hint = |name: &str| format!("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{name}.m4s\"\n");
+    server.put("/live/5.1.m4s", Answer::Held);
+    server.text("/live/v.m3u8", playlist(0..5, 1) + &hint("5.1"));
+    let mut pulled = begun(&server).await;
+    assert_part(&mut pulled, 5, 0).await;
+    while times_asked(&server, "/live/5.1.m4s") == 0 {
+        server.more_requests("/live/v.m3u8", 1).await;
+    }
+    server.put("/live/5.1.m4s", Answer::Body(parts(5)[1].clone()));
+    // What doesn't come is asked for again when it is listed.
+    server.put("/live/5.2.m4s", Answer::Status(404));
+    server.text("/live/v.m3u8", playlist(0..5, 2) + &hint("5.2"));
+    assert_part(&mut pulled, 5, 1).await;
+    assert_eq!(times_asked(&server, "/live/5.1.m4s"), 1);
+    while times_asked(&server, "/live/5.2.m4s") == 0 {
+        server.more_requests("/live/v.m3u8", 1).await;
+    }
+    server.put("/live/5.2.m4s", Answer::Body(parts(5)[2].clone()));
+    server.text("/live/v.m3u8", playlist(1..6, 0) + &hint("6.0"));
+    assert_grows(&mut pulled, 5, 2..4).await;
+    assert_eq!(times_asked(&server, "/live/5.2.m4s"), 2);
+    // Nor does a hint at something that never is listed do harm.
+    server.text("/live/v.m3u8", playlist(1..6, 0) + &hint("../../elsewhere/7.9"));
+    server.more_requests("/live/v.m3u8", 1).await;
+    server.text("/live/v.m3u8", playlist(2..7, 0));
+    assert_grows(&mut pulled, 6, 0..0).await;
+}
+
+#[tokio::test]
 async fn what_is_missing_of_the_parts_comes_with_the_whole_segment() {
     let server = source().await;
     server.put("/live/5.1.m4s", Answer::Status(404));
