@@ -239,7 +239,8 @@ impl Pull {
             let tracks = (0..).zip(outline.entries.iter().zip(&first));
             let tracks = tracks.map(|(id, (entry, playlist))| track(RenditionId(id), entry, playlist)).collect();
             self.send_shape(|_| Some(Shape { multivariant: outline.text.clone(), renditions: tracks })).await;
-            info!(source = shown(&self.source), renditions = outline.entries.len(), "pulling");
+            let low_latency = first.iter().any(|playlist| playlist.part_target.is_some());
+            info!(source = shown(&self.source), renditions = outline.entries.len(), low_latency, "pulling");
             match self.follow(&outline, &mut renditions, first).await {
                 Ok(()) => {
                     info!(source = shown(&self.source), "the source has ended");

@@ -125,3 +125,31 @@ fn pieces<'a>(
     };
     announcement.parts.iter().enumerate().filter_map(piece).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use starling_proto::wire::PartSource;
+
+    use super::*;
+    use crate::hls::samples::{announcement_of_chunks, rendition};
+
+    #[test]
+    fn a_segment_without_an_address_is_where_its_parts_are() {
+        let mut announcement = announcement_of_chunks(1, 2, &[10, 20, 30]);
+        let part = |chunks, uri: &str, offset| {
+            let source = Some(PartSource { uri: uri.to_owned(), offset });
+            Part { chunks, duration_us: 1, independent: false, source }
+        };
+        announcement.parts = vec![part(1, "a", 0), part(2, "b", 7)];
+        let rendition = rendition(0);
+        let all = announcement.first_chunk..announcement.end_chunk();
+        let where_it_is = |announcement: &Announcement| {
+            let pieces = pieces(&rendition, announcement, all.clone());
+            pieces.into_iter().map(|(place, bytes)| (place.segment.to_owned(), place.offset, bytes)).collect::<Vec<_>>()
+        };
+        let whole = vec![(announcement.uri.clone(), announcement.offset, 0..60)];
+        assert_eq!(where_it_is(&announcement), whole);
+        announcement.uri = String::new();
+        assert_eq!(where_it_is(&announcement), [("a".to_owned(), 0, 0..10), ("b".to_owned(), 7, 0..50)]);
+    }
+}

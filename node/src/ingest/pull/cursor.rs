@@ -252,7 +252,7 @@ impl Cursor {
         let begun = self.begun.take().filter(|begun| begun.number == listed.number && !listed.gap);
         if let Some(begun) = begun {
             let parts = begun.parts..listed.parts.len().max(begun.parts);
-            news.segments.push(begun.new(listed, parts, Stage::Grown));
+            news.segments.push(begun.more(listed, parts, Stage::Grown));
             return;
         }
         self.generation += u32::from(listed.discontinuity);
@@ -283,7 +283,7 @@ impl Cursor {
         let parts = begun.parts..listed.parts.len();
         if !parts.is_empty() {
             begun.parts = parts.end;
-            news.segments.push(begun.new(listed, parts, Stage::Growing));
+            news.segments.push(begun.more(listed, parts, Stage::Growing));
         }
         self.begun = Some(begun);
     }
@@ -302,7 +302,8 @@ impl Cursor {
 }
 
 impl Begun {
-    fn new(&self, mut listed: Listed, parts: Range<usize>, stage: Stage) -> New {
+    /// The segment, of which these parts are new.
+    fn more(&self, mut listed: Listed, parts: Range<usize>, stage: Stage) -> New {
         listed.discontinuity = self.discontinuity;
         listed.dateranges.clone_from(&self.dateranges);
         New { listed, generation: self.generation, parts, stage }

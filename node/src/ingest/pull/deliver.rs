@@ -95,10 +95,11 @@ impl Delivery {
     /// The segment that grows, if any, ends with the parts that were sent.
     pub(super) async fn end_growing(&mut self, pull: &Pull) -> Result<(), Stop> {
         let Some(growing) = self.growing.take() else { return Ok(()) };
-        let ended = growing.is_begun().then(|| growing.end());
-        if let Some(segment) = ended {
-            self.segment(pull, Ok(segment)).await?;
+        if !growing.is_begun() {
+            self.broken |= growing.is_discontinuity();
+            return Ok(());
         }
+        self.segment(pull, Ok(growing.end())).await?;
         self.broken = true;
         Ok(())
     }
@@ -181,7 +182,7 @@ impl Delivery {
         }
         let segment = match fetch.segment(new).await {
             Ok(mut whole) if growing.begins(&whole.body) => {
-                whole.discontinuity = growing.end().discontinuity;
+                whole.discontinuity = growing.is_discontinuity();
                 if has_all {
                     (self.compared, self.faults) = (Some(new.generation), 0);
                 }

@@ -86,7 +86,8 @@ impl<'a> Fetch<'a> {
         };
         let uri = self.uri(listed.number, &part.url, &part.uri)?;
         let patience = (3 * part.duration).clamp(Duration::from_secs(1), Duration::from_secs(4));
-        let (now, deadline) = (Instant::now(), Instant::now() + patience);
+        let now = Instant::now();
+        let deadline = now + patience;
         let init = self.init(new, deadline).await?;
         let preloaded = match ahead {
             Some(request) => self.preload.body(request, now + patience / 2).await,

@@ -13,9 +13,9 @@ use crate::statement;
 /// Most chunks announced by parts: an announcement holds 256, and what remains of the segment needs some.
 const CHUNKS_MAX: usize = 192;
 
-/// Most bytes of the parts' URIs: each statement repeats them all, and has to travel with a chunk (24 KiB of header), with
-/// everything else it says.
-const URIS_MAX: usize = 8 << 10;
+/// Most bytes of tags and the parts' URIs: each statement repeats them all, and has to travel with a chunk (24 KiB of
+/// header), with everything else it says.
+const TEXT_MAX: usize = 12 << 10;
 
 /// A segment as far as its parts were sent.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct Growing {
     duration: Duration,
     parts: usize,
     chunks: usize,
-    uris: usize,
+    text: usize,
     cutter: Cutter,
     stopped: bool,
 }
@@ -48,8 +48,9 @@ impl Growing {
     /// If its initialization section is none of fragmented MP4.
     pub(super) fn new(head: Segment, generation: u32) -> Result<Self, Unsound> {
         let cutter = Cutter::new(track(head.init.as_deref().unwrap_or_default())?);
+        let text = head.tags.iter().map(String::len).sum();
         let (body, duration) = (BytesMut::new(), Duration::ZERO);
-        Ok(Self { generation, head, body, duration, parts: 0, chunks: 0, uris: 0, cutter, stopped: false })
+        Ok(Self { generation, head, body, duration, parts: 0, chunks: 0, text, cutter, stopped: false })
     }
 
     /// The segment that `new` tells of.
@@ -72,16 +73,16 @@ impl Growing {
             return Ok(None);
         };
         let chunks = self.chunks + statement::cut(&fetched.body, part.duration).len();
-        let uris = self.uris + fetched.uri.len();
+        let text = self.text + fetched.uri.len();
         let len = (self.body.len() + fetched.body.len()) as u64;
-        if chunks > CHUNKS_MAX || uris > URIS_MAX || len > SEGMENT_MAX {
+        if chunks > CHUNKS_MAX || text > TEXT_MAX || len > SEGMENT_MAX {
             self.stopped = true;
             return Ok(None);
         }
         self.append(&fetched.body).inspect_err(|_| self.stopped = true)?;
         let start = self.head.start + self.duration;
         self.duration += part.duration;
-        (self.parts, self.chunks, self.uris) = (self.parts + 1, chunks, uris);
+        (self.parts, self.chunks, self.text) = (self.parts + 1, chunks, text);
         Ok(Some(Box::new(Part {
             rendition: self.head.rendition,
             number: self.head.number,
@@ -101,6 +102,11 @@ impl Growing {
     /// A part was sent.
     pub(super) fn is_begun(&self) -> bool {
         self.parts > 0
+    }
+
+    /// EXT-X-DISCONTINUITY stands before it.
+    pub(super) fn is_discontinuity(&self) -> bool {
+        self.head.discontinuity
     }
 
     /// No more of its parts.

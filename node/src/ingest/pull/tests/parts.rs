@@ -244,6 +244,41 @@ async fn parts_that_are_no_whole_chunks_are_given_up_in_the_end() {
 }
 
 #[tokio::test]
+async fn a_first_part_that_is_no_whole_chunk_leaves_no_trace() {
+    let server = source().await;
+    server.put("/live/5.0.m4s", Answer::Body(parts(5)[0].slice(..40)));
+    let mut pulled = begun(&server).await;
+    pulled.log.wait_for(Level::WARN, "not made of whole CMAF chunks").await;
+    server.text("/live/v.m3u8", playlist(1..6, 1));
+    assert!(!assert_grows(&mut pulled, 5, 0..0).await.discontinuity);
+    assert!(!assert_part(&mut pulled, 6, 0).await.discontinuity);
+}
+
+#[tokio::test]
+async fn too_much_text_for_a_statement_comes_with_the_whole_segment() {
+    let server = source().await;
+    let token = "t".repeat(2000);
+    let wordy =
+        |listed: Range<u64>, growing: usize| playlist(listed, growing).replace(".m4s\"", &format!(".m4s?{token}\""));
+    server.text("/live/v.m3u8", wordy(0..5, 4));
+    let mut pulled = begun(&server).await;
+    for index in 0..4 {
+        assert_part(&mut pulled, 5, index).await;
+    }
+    let tag = format!("#EXT-X-CUE:{token}\n").repeat(3);
+    let text = wordy(1..6, 0);
+    server.text("/live/v.m3u8", format!("{text}{tag}{}", wordy(1..6, 4).replace(&text, "")));
+    assert_grows(&mut pulled, 5, 0..0).await;
+    for index in 0..3 {
+        assert_part(&mut pulled, 6, index).await;
+    }
+    server.text("/live/v.m3u8", wordy(2..7, 1));
+    assert_grows(&mut pulled, 6, 0..0).await;
+    assert_part(&mut pulled, 7, 0).await;
+    assert_eq!(pulled.log.at(Level::WARN), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_playlist_may_stop_having_parts() {
     let server = source().await;
     let mut pulled = begun(&server).await;
