@@ -1,6 +1,11 @@
 //! A low-latency broadcast: parts travel between viewers while their segment is being made, and players play by them.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use starling_tests::fleet::{BroadcastOptions, Common, SEGMENTS_FOR_PLAYERS, WatchOptions};
 
@@ -95,39 +100,41 @@ async fn a_low_latency_origin_is_pulled_by_parts() {
     assert!(received.origin > 0 && over_libp2p == 0.0, "first copies come from the origin: {received:?}");
 
     origin.measured().await.assert_smooth();
-    let [ours, theirs] = [&dumps[1], &dumps[0]].map(|dump| segments(dump));
-    let by_parts = ours.iter().filter(|(_, (parts, _))| *parts > 1).count();
-    assert!(by_parts >= 5, "segments were played by parts: {by_parts} of {}", ours.len());
-    for (number, (_, body)) in &ours {
-        assert!(theirs.values().any(|(_, theirs)| theirs == body), "{number} is none of the first stream's segments");
-    }
+    let [ours, theirs] = [&dumps[1], &dumps[0]].map(|dump| dumped(dump));
+    let numbers: BTreeSet<u64> = ours.keys().map(|(number, _)| *number).collect();
+    let growing = numbers.iter().filter(|number| took(&ours, **number) > HALF_A_SEGMENT).count();
+    assert!(growing >= 4, "parts came before their segment was over: of {growing} of {} segments", numbers.len());
+    let [ours, theirs] = [ours, theirs].map(|files| files.into_values().flat_map(|(_, body)| body).collect::<Vec<_>>());
+    assert!(theirs.windows(ours.len()).any(|theirs| theirs == ours), "what was pulled is what was broadcast");
     stage::all_end([&mut second.program]).await;
     seats::leave(&mut [seat, origin]).await;
     stage::all_end([&mut first.program]).await;
     stage::nobody_panicked(&fleet);
 }
 
-/// What a player dumped of each segment, whole or as parts: how many files, and their bytes. Only segments that begin
-/// with their beginning and were followed by another.
-fn segments(dump: &Path) -> BTreeMap<u64, (usize, Vec<u8>)> {
+/// Of the 2 s that its first part and its last are apart while it is being made; listed at once, they come at once.
+const HALF_A_SEGMENT: Duration = Duration::from_secs(1);
+
+/// What a player dumped of segments and parts, by number and place, with the time when it had come.
+fn dumped(dump: &Path) -> BTreeMap<(u64, u64), (SystemTime, Vec<u8>)> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(dump).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
         let Some(stem) = name.strip_suffix(".bin").filter(|stem| !stem.starts_with("init-")) else { continue };
         let (number, part) = stem.split_once('.').unwrap_or((stem, "0"));
-        files.insert((number.parse::<u64>().unwrap(), part.parse::<u64>().unwrap()), fs::read(&path).unwrap());
+        let place = (number.parse().unwrap(), part.parse().unwrap());
+        let at = fs::metadata(&path).unwrap().modified().unwrap();
+        files.insert(place, (at, fs::read(&path).unwrap()));
     }
-    let last = files.keys().next_back().map_or(0, |(number, _)| *number);
-    let mut segments = BTreeMap::<u64, (usize, Vec<u8>)>::new();
-    for ((number, part), body) in files.into_iter().filter(|((number, _), _)| *number < last) {
-        let segment = segments.entry(number).or_default();
-        if part == segment.0 as u64 {
-            *segment = (segment.0 + 1, [std::mem::take(&mut segment.1), body].concat());
-        }
-    }
-    segments.retain(|_, (files, _)| *files > 0);
-    segments
+    files
+}
+
+/// From the first file of a segment to its last.
+fn took(files: &BTreeMap<(u64, u64), (SystemTime, Vec<u8>)>, number: u64) -> Duration {
+    let mut times = files.range((number, 0)..(number + 1, 0)).map(|(_, (at, _))| *at);
+    let first = times.next().unwrap();
+    times.next_back().and_then(|last| last.duration_since(first).ok()).unwrap_or_default()
 }
 
 fn viewer(number: usize) -> WatchOptions {

@@ -154,7 +154,10 @@ impl Delivery {
             }
         }
         let Some(growing) = &mut self.growing else { return Ok(()) };
+        let is_compared = self.compared == Some(new.generation);
         match growing.take(&new.listed, index, fetched) {
+            // The segment's end is known and isn't fetched first: both go in one statement.
+            Ok(Some(_)) if is_compared && new.stage == Stage::Grown && growing.is_whole(&new.listed) => {}
             Ok(Some(part)) => return pull.events.send(Ingested::Part(part)).await.map_err(|_| Stop::Closed),
             Ok(None) => {}
             Err(_) => self.fault(new, refused, "a part of it is not made of whole CMAF chunks"),
@@ -172,18 +175,16 @@ impl Delivery {
         };
         let has_all = growing.is_whole(&new.listed);
         let listed = &new.listed;
-        let placed = |mut segment: Box<Segment>| {
+        if has_all && self.compared == Some(new.generation) {
+            let mut segment = growing.end();
             segment.uri = fetch.uri(listed.number, &listed.url, &listed.uri).unwrap_or_default();
             segment.offset = listed.range.as_ref().map_or(0, |range| range.start);
-            Ok(segment)
-        };
-        if has_all && self.compared == Some(new.generation) {
-            return self.segment(pull, placed(growing.end())).await;
+            return self.segment(pull, Ok(segment)).await;
         }
         let segment = match fetch.segment(new).await {
             Ok(mut whole) if growing.begins(&whole.body) => {
                 whole.discontinuity = growing.is_discontinuity();
-                if has_all {
+                if has_all && growing.is_as_long_as(&whole.body) {
                     (self.compared, self.faults) = (Some(new.generation), 0);
                 }
                 Ok(whole)
@@ -194,7 +195,7 @@ impl Delivery {
             }
             Err(Miss::Skip { number, url, reason }) => {
                 self.tell(number, &url, &reason, "can't fetch a segment; it ends with the last of its parts");
-                placed(growing.end())
+                Ok(growing.end())
             }
             Err(Miss::Failed(error)) => Err(Miss::Failed(error)),
         };

@@ -13,9 +13,9 @@ use crate::statement;
 /// Most chunks announced by parts: an announcement holds 256, and what remains of the segment needs some.
 const CHUNKS_MAX: usize = 192;
 
-/// Most bytes of tags and the parts' URIs: each statement repeats them all, and has to travel with a chunk (24 KiB of
-/// header), with everything else it says.
-const TEXT_MAX: usize = 12 << 10;
+/// Most bytes of tags and the parts' URIs: each statement repeats them all, goes out on gossip, and has to fit into the
+/// header of a chunk (24 KiB) with everything else it says.
+const TEXT_MAX: usize = 8 << 10;
 
 /// A segment as far as its parts were sent.
 #[derive(Debug)]
@@ -123,6 +123,11 @@ impl Growing {
     /// The parts are what `segment` begins with.
     pub(super) fn begins(&self, segment: &[u8]) -> bool {
         segment.starts_with(&self.body)
+    }
+
+    /// Nothing is in `segment` but the parts.
+    pub(super) fn is_as_long_as(&self, segment: &[u8]) -> bool {
+        segment.len() == self.body.len()
     }
 
     /// A segment of the parts that were sent.
