@@ -176,6 +176,7 @@ impl Delivery {
         let has_all = growing.is_whole(&new.listed);
         let listed = &new.listed;
         if has_all && self.compared == Some(new.generation) {
+            self.faults = 0;
             let mut segment = growing.end();
             segment.uri = fetch.uri(listed.number, &listed.url, &listed.uri).unwrap_or_default();
             segment.offset = listed.range.as_ref().map_or(0, |range| range.start);
