@@ -1,7 +1,10 @@
 //! Where a broadcast's media comes from.
 
+mod chunks;
 pub mod pull;
 pub mod push;
+#[cfg(test)]
+mod samples;
 pub mod test_picture;
 
 use std::time::Duration;
@@ -104,7 +107,7 @@ pub struct Segment {
     pub init: Option<Bytes>,
     /// Tags to repeat before it untouched (EXT-X-KEY with an absolute URI, EXT-X-DATERANGE, …).
     pub tags: Vec<String>,
-    /// Where the source has it: relative to its media playlist's URI, or absolute.
+    /// Where the source has it: relative to its media playlist's URI, or absolute. Empty if it has no more than the parts.
     pub uri: String,
     /// Offset within that resource (EXT-X-BYTERANGE).
     pub offset: u64,

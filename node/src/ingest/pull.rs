@@ -5,18 +5,25 @@
 //! variables are resolved. One task runs it all; dropping the future of [`run`] stops everything.
 //!
 //! `load` fetches, `outline` and `media` read playlists, `cursor` finds what is new, `clock` dates it, `pace` says when
-//! to look again, `rendition` ties these together for one media playlist, `deliver` fetches segments.
+//! to look again, `rendition` ties these together for one media playlist, `fetch` fetches segments, `deliver` sends them on.
+//!
+//! In low latency (RFC 8216bis §4.4.4.9) a segment comes part by part while it grows: `low_latency` says whether, `growing`
+//! puts it together. What can't be had or trusted of its parts comes with the whole segment, as ever.
 
 mod clock;
 mod cursor;
 mod date;
 mod deliver;
+mod fetch;
+mod growing;
 mod key;
 mod line;
 mod load;
+mod low_latency;
 mod media;
 mod outline;
 mod pace;
+mod preload;
 pub(super) mod pushed;
 mod rendition;
 mod sniff;
@@ -41,7 +48,7 @@ use tracing::{debug, info, warn};
 use url::Url;
 
 use super::push::shelf::Shelf;
-use super::{Ingested, Shape, Track};
+use super::{Ingested, Part, Segment, Shape, Track};
 use crate::origin::client::{Reach, is_http};
 use clock::SharedClock;
 use line::shown;
@@ -109,7 +116,7 @@ pub enum PullError {
 /// Pulls from `source`, a media or multivariant playlist, until it ends, `shutdown` resolves, or nobody receives
 /// `events` any more; these are no errors.
 ///
-/// Before the first segment comes the [`Shape`]. Segments of one rendition come in order; their numbers are the
+/// Before the first segment comes the [`Shape`]. A low-latency source's segments come part by part, too. Segments of one rendition come in order; their numbers are the
 /// source's: they skip where segments were lost and *fall* when the encoder began again, and the first segment after
 /// either has `discontinuity` set. Anything that may pass (a dead server, a bad segment) is waited for or skipped with
 /// one warning.
@@ -181,7 +188,7 @@ struct Pull {
     source: Url,
     role: Role,
     resume: Option<Resume>,
-    loader: Loader,
+    loader: Arc<Loader>,
     events: mpsc::Sender<Ingested>,
     clock: SharedClock,
     /// Last sent; locked while sending, so that shapes go out in the order they were made.
@@ -206,13 +213,13 @@ impl Pull {
             Role::Broadcaster => Reach::Anywhere,
             Role::Viewer => Reach::Public,
         };
-        let loader = Loader::new(&source, reach)?;
+        let loader = Arc::new(Loader::new(&source, reach)?);
         Ok(Self { source, role, resume, loader, events, clock: SharedClock::default(), shape: Mutex::default() })
     }
 
     /// For a source whose files are pushed to `shelf`.
     fn pushed(shelf: Arc<Shelf>, source: Url, events: mpsc::Sender<Ingested>) -> Self {
-        let loader = Loader::Shelf(shelf);
+        let loader = Arc::new(Loader::Shelf(shelf));
         let (clock, shape) = (SharedClock::default(), Mutex::default());
         Self { source, role: Role::Broadcaster, resume: None, loader, events, clock, shape }
     }
@@ -224,12 +231,16 @@ impl Pull {
         let (Source::Multivariant(mut outline) | Source::Media(mut outline)) = source;
         let mut renditions: Vec<Rendition> = Vec::new();
         loop {
-            let first = self.first_playlists(&outline, deadline.take()).await?;
+            let mut first = self.first_playlists(&outline, deadline.take()).await?;
             renditions.resize_with(outline.entries.len(), Rendition::default);
+            for (rendition, playlist) in renditions.iter_mut().zip(&mut first) {
+                rendition.low_latency.judge(playlist, self.role);
+            }
             let tracks = (0..).zip(outline.entries.iter().zip(&first));
             let tracks = tracks.map(|(id, (entry, playlist))| track(RenditionId(id), entry, playlist)).collect();
             self.send_shape(|_| Some(Shape { multivariant: outline.text.clone(), renditions: tracks })).await;
-            info!(source = shown(&self.source), renditions = outline.entries.len(), "pulling");
+            let low_latency = first.iter().any(|playlist| playlist.part_target.is_some());
+            info!(source = shown(&self.source), renditions = outline.entries.len(), low_latency, "pulling");
             match self.follow(&outline, &mut renditions, first).await {
                 Ok(()) => {
                     info!(source = shown(&self.source), "the source has ended");
@@ -348,7 +359,7 @@ fn track(id: RenditionId, entry: &Entry, playlist: &MediaPlaylist) -> Track {
         tags,
         uri: entry.uri.clone(),
         extension: playlist.extension(),
-        part_target: None,
+        part_target: playlist.part_target,
     }
 }
 

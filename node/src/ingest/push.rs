@@ -3,11 +3,10 @@
 //!
 //! `key` and `server` decide who may push and how much, `desk` what it is. HLS goes on the `shelf` and is followed there
 //! as a pulled playlist is (`pull`). CMAF goes through `live`: a `presentation` (DASH manifest, with its `template`s)
-//! names renditions and segments, a `lane` takes one rendition's segments, `chunks` cuts them, `parts` joins chunks,
+//! names renditions and segments, a `lane` takes one rendition's segments, `super::chunks` cuts them, `parts` joins chunks,
 //! `capture` dates them.
 
 mod capture;
-mod chunks;
 mod desk;
 mod key;
 mod lane;
@@ -16,8 +15,6 @@ mod name;
 mod parts;
 mod presentation;
 mod refusal;
-#[cfg(test)]
-mod samples;
 mod server;
 pub(crate) mod shelf;
 mod template;

@@ -98,7 +98,7 @@ impl Cutter<'_> {
 }
 
 /// Where the bytes of chunks are: a range of the segment, or, while it grows and its parts are resources of their own, of
-/// each of these.
+/// each of these. A segment without an address never became more than its parts.
 fn pieces<'a>(
     rendition: &'a Rendition,
     announcement: &'a Announcement,
@@ -106,7 +106,8 @@ fn pieces<'a>(
 ) -> Vec<(Place<'a>, Range<u64>)> {
     let index = |number: ChunkNumber| usize::try_from(number.0.saturating_sub(announcement.first_chunk.0)).unwrap_or(0);
     let wanted = announcement.byte_offset(index(chunks.start))..announcement.byte_offset(index(chunks.end));
-    let apart = announcement.growing && announcement.parts.iter().all(|part| part.source.is_some());
+    let unplaced = announcement.growing || announcement.uri.is_empty();
+    let apart = unplaced && announcement.parts.iter().all(|part| part.source.is_some());
     if !apart {
         return vec![(Place::of(rendition, announcement), wanted)];
     }
@@ -123,4 +124,32 @@ fn pieces<'a>(
         (bytes.start < bytes.end).then(|| (place, bytes.start - begin..bytes.end - begin))
     };
     announcement.parts.iter().enumerate().filter_map(piece).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use starling_proto::wire::PartSource;
+
+    use super::*;
+    use crate::hls::samples::{announcement_of_chunks, rendition};
+
+    #[test]
+    fn a_segment_without_an_address_is_where_its_parts_are() {
+        let mut announcement = announcement_of_chunks(1, 2, &[10, 20, 30]);
+        let part = |chunks, uri: &str, offset| {
+            let source = Some(PartSource { uri: uri.to_owned(), offset });
+            Part { chunks, duration_us: 1, independent: false, source }
+        };
+        announcement.parts = vec![part(1, "a", 0), part(2, "b", 7)];
+        let rendition = rendition(0);
+        let all = announcement.first_chunk..announcement.end_chunk();
+        let where_it_is = |announcement: &Announcement| {
+            let pieces = pieces(&rendition, announcement, all.clone());
+            pieces.into_iter().map(|(place, bytes)| (place.segment.to_owned(), place.offset, bytes)).collect::<Vec<_>>()
+        };
+        let whole = vec![(announcement.uri.clone(), announcement.offset, 0..60)];
+        assert_eq!(where_it_is(&announcement), whole);
+        announcement.uri = String::new();
+        assert_eq!(where_it_is(&announcement), [("a".to_owned(), 0, 0..10), ("b".to_owned(), 7, 0..50)]);
+    }
 }

@@ -231,7 +231,9 @@ impl Driver {
         if signed.is_empty() {
             self.unsigned_bytes += fresh_bytes;
         } else {
-            if !announcement.growing {
+            // With what we send ourselves a growing segment's statements ride; what viewers fetch elsewhere they must be told of.
+            let serves = self.media.catalogue().is_some_and(|catalogue| catalogue.serves);
+            if !announcement.growing || !serves {
                 self.gossip(Some(rendition), signed);
             }
             self.inputs.push_back(Input::Produced { announcement });

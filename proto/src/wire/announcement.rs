@@ -1,7 +1,8 @@
 //! The broadcaster's signed statement of what a segment consists of.
 //!
 //! In low latency a segment is stated while it grows: each statement says all of it so far, so that any one of them makes up
-//! for those that were missed. Statements of a growing segment ride with chunks; the last one goes out on gossip.
+//! for those that were missed. Statements of a growing segment ride with chunks; the last one goes out on gossip, and so does
+//! each if the broadcaster sends no chunks itself.
 
 use std::ops::Range;
 
@@ -43,7 +44,8 @@ message! {
         10 => init: Option<u16>,
         /// Tag lines to repeat before it untouched (EXT-X-KEY, EXT-X-DATERANGE, …).
         11 => tags: Vec<String>,
-        /// Where the origin has it: a URI relative to the rendition's playlist at the origin, or absolute.
+        /// Where the origin has it: a URI relative to the rendition's playlist at the origin, or absolute. Empty if it has
+        /// no more than the parts, which say where they are.
         12 => uri: String,
         /// Offset of its first byte within that resource, for EXT-X-BYTERANGE.
         13 => offset: u64,
@@ -65,7 +67,8 @@ message! {
         2 => duration_us: u32,
         /// INDEPENDENT=YES: decoding can begin with it.
         3 => independent: bool,
-        /// Where the origin has it while the segment grows; absent if at [`Announcement::uri`], at its place in the segment.
+        /// Where the origin has it while the segment grows, or if that has no address; absent if at [`Announcement::uri`], at
+        /// its place in the segment.
         4 => source: Option<PartSource>,
     }
 }

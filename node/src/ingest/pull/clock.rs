@@ -18,6 +18,8 @@ use super::cursor::New;
 pub(super) struct Clock {
     /// Number and start of the segment to come, if it follows without a break.
     next: Option<(u64, WallTime)>,
+    /// Generation, number and start of the last segment dated: one that grows keeps its date.
+    dated: Option<(u32, u64, WallTime)>,
 }
 
 /// Estimates all renditions of a source share.
@@ -38,14 +40,16 @@ impl Clock {
     /// Dates the segments that one reading of the playlist at `now` brought.
     pub(super) fn date(&mut self, news: &mut [New], target: Duration, now: WallTime, shared: &SharedClock) {
         let mut until_end: Duration = news.iter().map(|new| new.listed.duration).sum();
-        for listed in news.iter_mut().map(|new| &mut new.listed) {
+        for New { listed, generation, .. } in news {
+            let dated = self.dated.filter(|(of, number, _)| (*of, *number) == (*generation, listed.number));
             let follows = self.next.filter(|(number, _)| *number == listed.number && !listed.discontinuity);
-            let start = listed.date.unwrap_or_else(|| {
+            let start = dated.map(|(.., start)| start).or(listed.date).unwrap_or_else(|| {
                 let seen = now - until_end;
                 let own = steady(follows.map(|(_, start)| start), seen, target);
                 shared.agree(Estimate { number: listed.number, start: own, duration: listed.duration })
             });
             listed.date = Some(start);
+            self.dated = Some((*generation, listed.number, start));
             self.next = Some((listed.number.saturating_add(1), start + listed.duration));
             until_end -= listed.duration;
         }

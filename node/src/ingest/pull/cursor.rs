@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
 use std::time::Duration;
 
 use starling_proto::WallTime;
@@ -28,6 +29,8 @@ const DATERANGES_REMEMBERED: usize = 256;
 pub(super) struct Cursor {
     /// Number of the newest segment handed on.
     last: Option<u64>,
+    /// The segment after it, of which parts were handed on.
+    begun: Option<Begun>,
     /// Oldest number of the last playlist.
     window_start: u64,
     remembered: VecDeque<Remembered>,
@@ -47,18 +50,32 @@ pub(super) struct Cursor {
 /// What one reading of the playlist brought.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct News {
-    /// In order; EXT-X-GAP left out.
+    /// In order; EXT-X-GAP left out. Only the last may be one that grows.
     pub(super) segments: Vec<New>,
     /// What an operator may want to know.
     pub(super) notes: Vec<Note>,
 }
 
-/// A segment to fetch.
+/// A segment to fetch, or what is new of it.
 #[derive(Debug, PartialEq)]
 pub(super) struct New {
     pub(super) listed: Listed,
     /// An initialization section fetched in another generation must be fetched again.
     pub(super) generation: u32,
+    /// Its parts that are new, by their places in it.
+    pub(super) parts: Range<usize>,
+    pub(super) stage: Stage,
+}
+
+/// How much of a segment is listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Parts only.
+    Growing,
+    /// All of it, after parts of it were handed on.
+    Grown,
+    /// All of it, at once.
+    Whole,
 }
 
 /// Something out of the ordinary.
@@ -81,6 +98,17 @@ struct Remembered {
     name: u64,
     path: u64,
     date: Option<WallTime>,
+}
+
+/// What was said of a segment when its first parts were handed on; the rest must not say otherwise.
+#[derive(Debug)]
+struct Begun {
+    number: u64,
+    generation: u32,
+    discontinuity: bool,
+    dateranges: Vec<String>,
+    /// Parts handed on.
+    parts: usize,
 }
 
 /// The playlist ends before what we had.
@@ -119,6 +147,9 @@ impl Cursor {
                 self.add(listed, &mut news);
             }
         }
+        if let Some(growing) = playlist.growing.filter(|growing| Some(growing.number) == self.next()) {
+            self.grow(growing, &mut news);
+        }
         self.queue_dateranges(playlist.trailing);
         news
     }
@@ -128,6 +159,11 @@ impl Cursor {
         self.last.and_then(|last| last.checked_add(1))
     }
 
+    /// How many parts of it were handed on.
+    pub(super) fn next_part(&self) -> usize {
+        self.begun.as_ref().map_or(0, |begun| begun.parts)
+    }
+
     /// Begins after a segment that somebody else handed on.
     pub(super) fn begin_after(&mut self, number: u64) {
         self.last = Some(number);
@@ -135,7 +171,9 @@ impl Cursor {
 
     /// Forgets segments after `delivered`, which were taken but never delivered.
     pub(super) fn rewind(&mut self, delivered: Option<u64>) {
-        let number = self.last.min(delivered);
+        let begun = self.begun.take().map(|begun| begun.number);
+        // What there was of a segment that grew is delivered as a segment.
+        let number = if begun.is_some() && begun == delivered { delivered } else { self.last.min(delivered) };
         self.last = number;
         self.remembered.retain(|known| number.is_some_and(|number| known.number <= number));
         self.broken = number.is_some();
@@ -178,6 +216,7 @@ impl Cursor {
 
     fn restart(&mut self) {
         self.last = None;
+        self.begun = None;
         self.run += 1;
         self.generation += 1;
         self.broken = true;
@@ -210,6 +249,12 @@ impl Cursor {
         let remembered = Remembered { run: self.run, number: listed.number, name, path, date: listed.date };
         push_bounded(&mut self.remembered, remembered, REMEMBERED);
         self.queue_dateranges(std::mem::take(&mut listed.dateranges));
+        let begun = self.begun.take().filter(|begun| begun.number == listed.number && !listed.gap);
+        if let Some(begun) = begun {
+            let parts = begun.parts..listed.parts.len().max(begun.parts);
+            news.segments.push(begun.more(listed, parts, Stage::Grown));
+            return;
+        }
         self.generation += u32::from(listed.discontinuity);
         if listed.gap {
             self.broken = true;
@@ -217,7 +262,30 @@ impl Cursor {
         }
         listed.discontinuity |= std::mem::take(&mut self.broken);
         listed.dateranges = std::mem::take(&mut self.pending);
-        news.segments.push(New { listed, generation: self.generation });
+        news.segments.push(New { listed, generation: self.generation, parts: 0..0, stage: Stage::Whole });
+    }
+
+    fn grow(&mut self, mut listed: Listed, news: &mut News) {
+        self.queue_dateranges(std::mem::take(&mut listed.dateranges));
+        let mut begun = match self.begun.take() {
+            Some(begun) => begun,
+            None => {
+                self.generation += u32::from(listed.discontinuity);
+                Begun {
+                    number: listed.number,
+                    generation: self.generation,
+                    discontinuity: listed.discontinuity | std::mem::take(&mut self.broken),
+                    dateranges: std::mem::take(&mut self.pending),
+                    parts: 0,
+                }
+            }
+        };
+        let parts = begun.parts..listed.parts.len();
+        if !parts.is_empty() {
+            begun.parts = parts.end;
+            news.segments.push(begun.more(listed, parts, Stage::Growing));
+        }
+        self.begun = Some(begun);
     }
 
     /// Each line rides with the next new segment, once, wherever in the playlist it stands.
@@ -230,6 +298,15 @@ impl Cursor {
             push_bounded(&mut self.dateranges, digest, DATERANGES_REMEMBERED);
             self.pending.push(line);
         }
+    }
+}
+
+impl Begun {
+    /// The segment, of which these parts are new.
+    fn more(&self, mut listed: Listed, parts: Range<usize>, stage: Stage) -> New {
+        listed.discontinuity = self.discontinuity;
+        listed.dateranges.clone_from(&self.dateranges);
+        New { listed, generation: self.generation, parts, stage }
     }
 }
 

@@ -1,33 +1,27 @@
-//! Fetching the segments of one rendition and sending them on in order.
+//! Sending on the segments of one rendition, and the parts of the one that grows, in order.
 
-use std::collections::VecDeque;
-use std::ops::Range;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
-use futures::stream::{StreamExt, poll_fn};
+use futures::stream::{self, StreamExt, poll_fn};
 use starling_proto::RenditionId;
-use tokio::sync::{Mutex, mpsc};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 use url::Url;
 
-use super::cursor::New;
-use super::line::{LINE_MAX, shown};
-use super::media::{Listed, TAGS_MAX};
-use super::outline::published;
-use super::{INIT_MAX, Pull, PullError, SEGMENT_MAX, Stop, sniff};
-use crate::ingest::{Ingested, Segment};
-use crate::origin::FetchError;
+use super::cursor::{New, Stage};
+use super::fetch::{Fetch, Miss};
+use super::growing::{Fetched, Growing};
+use super::media::Hint;
+use super::preload::Ahead;
+use super::{Pull, Segment, Stop};
+use crate::ingest::Ingested;
 
-/// Segments of one rendition fetched at the same time: the next may begin while one is awaited.
+/// Segments or parts of one rendition fetched at the same time: the next may begin while one is awaited.
 const PARALLEL: usize = 2;
 
-/// Initialization sections kept: a programme's and an advertisement's, before and after.
-const INITS_KEPT: usize = 4;
-
-/// Pause between attempts at one segment.
-const RETRY_AFTER: Duration = Duration::from_millis(300);
+/// Segments in a row whose parts were wrong, after which the rendition comes by whole segments for good.
+const FAULTS_MAX: u32 = 3;
 
 /// What has been sent of a rendition.
 #[derive(Debug, Default)]
@@ -35,15 +29,36 @@ pub(super) struct Delivery {
     last: Option<u64>,
     /// A segment is missing before the next one.
     broken: bool,
-    /// The last segment couldn't be had.
+    /// The last segment or part couldn't be had.
     failing: bool,
+    growing: Option<Growing>,
+    /// Generation in which a segment was compared with its parts, and was the same.
+    compared: Option<u32>,
+    /// Segments in a row whose parts were wrong.
+    faults: u32,
 }
 
-/// Why a segment isn't sent.
-#[derive(Debug)]
-enum Miss {
-    Skip { number: u64, url: String, reason: String },
-    Failed(PullError),
+/// What was found in a playlist.
+pub(super) enum Queued {
+    New(Box<New>),
+    /// What comes next.
+    Hint(Hint),
+}
+
+/// What is to be sent.
+enum Due {
+    Whole(Arc<New>),
+    /// With the request for it, if it was asked for ahead.
+    Part(Arc<New>, usize, Option<Ahead>),
+    /// The end of a segment that was begun by parts.
+    Rest(Arc<New>),
+}
+
+/// What came of it.
+enum Came {
+    Whole(Result<Box<Segment>, Miss>),
+    Part(Arc<New>, usize, Box<Result<Fetched, Miss>>),
+    Rest(Arc<New>),
 }
 
 impl Delivery {
@@ -52,162 +67,191 @@ impl Delivery {
         self.last
     }
 
-    /// Fetches what comes in `listed` and sends it on. `base` is where viewers will think the playlist is.
+    /// Fetches what comes in `listed` and sends it on. `base` is where viewers will think the playlist is; sets `refused`
+    /// when the rendition can't be taken by parts.
     pub(super) async fn run(
         &mut self,
         pull: &Pull,
-        id: RenditionId,
-        base: Url,
-        mut listed: mpsc::Receiver<New>,
+        (id, base): (RenditionId, Url),
+        mut listed: mpsc::Receiver<Queued>,
+        refused: Arc<AtomicBool>,
     ) -> Result<(), Stop> {
-        let fetch = Fetch { pull, id, base, inits: Mutex::default() };
-        let fetched = poll_fn(|context| listed.poll_recv(context)).map(|new| fetch.segment(new)).buffered(PARALLEL);
-        let mut fetched = std::pin::pin!(fetched);
-        while let Some(result) = fetched.next().await {
-            match result {
-                Ok(mut segment) => {
-                    segment.discontinuity |= std::mem::take(&mut self.broken);
-                    self.last = Some(segment.number);
-                    if std::mem::take(&mut self.failing) {
-                        info!(rendition = id.0, number = segment.number, "segments are good again");
-                    }
-                    pull.events.send(Ingested::Segment(segment)).await.map_err(|_| Stop::Closed)?;
+        let fetch = Fetch::new(pull, id, base);
+        let due = poll_fn(|context| listed.poll_recv(context)).flat_map(|queued| stream::iter(due(&fetch, queued)));
+        let mut came = std::pin::pin!(due.map(|due| bring(&fetch, due)).buffered(PARALLEL));
+        while let Some(came) = came.next().await {
+            match came {
+                Came::Whole(whole) => {
+                    self.end_growing(pull).await?;
+                    self.segment(pull, whole).await?;
                 }
-                Err(Miss::Failed(error)) => return Err(Stop::Failed(error)),
-                Err(Miss::Skip { number, url, reason }) => {
-                    self.last = Some(number);
-                    self.broken = true;
-                    if std::mem::replace(&mut self.failing, true) {
-                        debug!(rendition = id.0, number, url, reason, "skipped another segment");
-                    } else {
-                        warn!(rendition = id.0, number, url, reason, "skipped a segment");
-                    }
-                }
+                Came::Part(new, index, part) => self.part(pull, &new, index, *part, &refused).await?,
+                Came::Rest(new) => self.rest(&fetch, &new, &refused).await?,
             }
+        }
+        self.end_growing(pull).await
+    }
+
+    /// The segment that grows, if any, ends with the parts that were sent.
+    pub(super) async fn end_growing(&mut self, pull: &Pull) -> Result<(), Stop> {
+        let Some(growing) = self.growing.take() else { return Ok(()) };
+        if !growing.is_begun() {
+            self.broken |= growing.is_discontinuity();
+            return Ok(());
+        }
+        self.segment(pull, Ok(growing.end())).await?;
+        self.broken = true;
+        Ok(())
+    }
+
+    async fn segment(&mut self, pull: &Pull, segment: Result<Box<Segment>, Miss>) -> Result<(), Stop> {
+        match segment {
+            Ok(mut segment) => {
+                segment.discontinuity |= std::mem::take(&mut self.broken);
+                self.last = Some(segment.number);
+                if std::mem::take(&mut self.failing) {
+                    info!(rendition = segment.rendition.0, number = segment.number, "segments are good again");
+                }
+                pull.events.send(Ingested::Segment(segment)).await.map_err(|_| Stop::Closed)
+            }
+            Err(Miss::Failed(error)) => Err(Stop::Failed(error)),
+            Err(Miss::Skip { number, url, reason }) => {
+                self.last = Some(number);
+                self.broken = true;
+                self.tell(number, &url, &reason, "skipped a segment");
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends a part on if it continues its segment. What can't be sent comes with the whole segment.
+    async fn part(
+        &mut self,
+        pull: &Pull,
+        new: &New,
+        index: usize,
+        fetched: Result<Fetched, Miss>,
+        refused: &AtomicBool,
+    ) -> Result<(), Stop> {
+        if !self.growing.as_ref().is_some_and(|growing| growing.is_of(new)) {
+            self.end_growing(pull).await?;
+        }
+        let fetched = match fetched {
+            Ok(fetched) => fetched,
+            Err(Miss::Failed(error)) => return Err(Stop::Failed(error)),
+            Err(Miss::Skip { number, url, reason }) => {
+                self.growing.iter_mut().for_each(Growing::stop);
+                self.tell(number, &url, &reason, "can't fetch a part; the rest comes with the whole segment");
+                return Ok(());
+            }
+        };
+        if self.growing.is_none() && index == 0 && !refused.load(Ordering::Relaxed) {
+            let mut head = fetched.head.clone();
+            head.discontinuity |= self.broken;
+            match Growing::new(head, new.generation) {
+                Ok(growing) => (self.growing, self.broken) = (Some(growing), false),
+                Err(_) => self.fault(new, refused, "its initialization section is not of fragmented MP4"),
+            }
+        }
+        let Some(growing) = &mut self.growing else { return Ok(()) };
+        let is_compared = self.compared == Some(new.generation);
+        match growing.take(&new.listed, index, fetched) {
+            // The segment's end is known and isn't fetched first: both go in one statement.
+            Ok(Some(_)) if is_compared && new.stage == Stage::Grown && growing.is_whole(&new.listed) => {}
+            Ok(Some(part)) => return pull.events.send(Ingested::Part(part)).await.map_err(|_| Stop::Closed),
+            Ok(None) => {}
+            Err(_) => self.fault(new, refused, "a part of it is not made of whole CMAF chunks"),
         }
         Ok(())
     }
-}
 
-/// The side that fetches, several at a time.
-struct Fetch<'a> {
-    pull: &'a Pull,
-    id: RenditionId,
-    base: Url,
-    /// Newest last. Locked while fetching, so that none is fetched twice.
-    inits: Mutex<VecDeque<Init>>,
-}
-
-struct Init {
-    generation: u32,
-    url: Url,
-    range: Option<Range<u64>>,
-    body: Bytes,
-}
-
-impl Fetch<'_> {
-    async fn segment(&self, new: New) -> Result<Box<Segment>, Miss> {
-        let listed = &new.listed;
-        let skip = |reason: String| Miss::Skip { number: listed.number, url: shown(&listed.url), reason };
-        let uri = published(&self.base, &listed.url, &listed.uri);
-        if uri.len() > LINE_MAX {
-            return Err(skip("its URI is longer than 2048 bytes; shorten it".to_owned()));
-        }
-        let deadline = Instant::now() + (2 * listed.duration).clamp(Duration::from_secs(3), Duration::from_secs(12));
-        let init = self.init(&new, deadline).await?;
-        let body = self.bytes(&listed.url, listed.range.as_ref(), SEGMENT_MAX, deadline).await;
-        let body = body.map_err(|error| skip(advice(&error)))?;
-        if let Some(reason) = not_media(&body, listed.keys.hide_segments()) {
-            return Err(skip(reason));
-        }
-        Ok(Box::new(Segment {
-            rendition: self.id,
-            number: listed.number,
-            body,
-            start: listed.date.unwrap_or_default(),
-            duration: listed.duration,
-            discontinuity: listed.discontinuity,
-            init,
-            tags: tags(listed),
-            uri,
-            offset: listed.range.as_ref().map_or(0, |range| range.start),
-        }))
-    }
-
-    async fn init(&self, new: &New, deadline: Instant) -> Result<Option<Bytes>, Miss> {
-        let Some(map) = new.listed.init.as_deref() else { return Ok(None) };
-        let mut inits = self.inits.lock().await;
-        let known = inits.iter().find(|i| i.generation == new.generation && i.url == map.url && i.range == map.range);
-        if let Some(known) = known {
-            return Ok(Some(known.body.clone()));
-        }
-        let skip = |reason: String| Miss::Skip { number: new.listed.number, url: shown(&map.url), reason };
-        let body = match self.bytes(&map.url, map.range.as_ref(), INIT_MAX, deadline).await {
-            Ok(body) => body,
-            Err(FetchError::TooLarge(_)) => {
-                return Err(Miss::Failed(PullError::InitTooLarge { url: shown(&map.url) }));
-            }
-            Err(error) => return Err(skip(format!("its initialization section can't be had: {error}"))),
+    /// Sends the segment that `new` says is all there. Once one was seen to be its parts joined, those that have all their
+    /// parts aren't fetched again.
+    async fn rest(&mut self, fetch: &Fetch<'_>, new: &New, refused: &AtomicBool) -> Result<(), Stop> {
+        let pull = fetch.pull;
+        let Some(growing) = self.growing.take_if(|growing| growing.is_of(new) && growing.is_begun()) else {
+            self.end_growing(pull).await?;
+            return self.segment(pull, fetch.segment(new).await).await;
         };
-        if let Some(reason) = not_media(&body, new.listed.keys.hide_segments()) {
-            return Err(skip(format!("its initialization section: {reason}")));
+        let has_all = growing.is_whole(&new.listed);
+        let listed = &new.listed;
+        if has_all && self.compared == Some(new.generation) {
+            self.faults = 0;
+            let mut segment = growing.end();
+            segment.uri = fetch.uri(listed.number, &listed.url, &listed.uri).unwrap_or_default();
+            segment.offset = listed.range.as_ref().map_or(0, |range| range.start);
+            return self.segment(pull, Ok(segment)).await;
         }
-        if inits.len() == INITS_KEPT {
-            inits.pop_front();
-        }
-        let (url, range) = (map.url.clone(), map.range.clone());
-        inits.push_back(Init { generation: new.generation, url, range, body: body.clone() });
-        Ok(Some(body))
-    }
-
-    /// Tries until `deadline`: CDNs list a segment before all their machines have it.
-    async fn bytes(
-        &self,
-        url: &Url,
-        range: Option<&Range<u64>>,
-        limit: u64,
-        deadline: Instant,
-    ) -> Result<Bytes, FetchError> {
-        loop {
-            let attempt = timeout_at(deadline, self.pull.loader.bytes(url, range, limit)).await;
-            let error = match attempt.unwrap_or(Err(FetchError::Silent)) {
-                Ok(body) => return Ok(body),
-                Err(error) => error,
-            };
-            if is_final(&error) || Instant::now() + RETRY_AFTER >= deadline {
-                return Err(error);
+        let segment = match fetch.segment(new).await {
+            Ok(mut whole) if growing.begins(&whole.body) => {
+                whole.discontinuity = growing.is_discontinuity();
+                if has_all && growing.is_as_long_as(&whole.body) {
+                    (self.compared, self.faults) = (Some(new.generation), 0);
+                }
+                Ok(whole)
             }
-            sleep(RETRY_AFTER).await;
+            Ok(_) => {
+                self.fault(new, refused, "it is not what its parts were, and ends with the last of them");
+                Ok(growing.end())
+            }
+            Err(Miss::Skip { number, url, reason }) => {
+                self.tell(number, &url, &reason, "can't fetch a segment; it ends with the last of its parts");
+                Ok(growing.end())
+            }
+            Err(Miss::Failed(error)) => Err(Miss::Failed(error)),
+        };
+        let is_cut = !has_all && segment.as_ref().is_ok_and(|segment| segment.duration < listed.duration);
+        self.segment(pull, segment).await?;
+        self.broken |= is_cut;
+        Ok(())
+    }
+
+    /// Notes that a segment's parts were wrong; too many of them, and there will be none.
+    fn fault(&mut self, new: &New, refused: &AtomicBool, what: &str) {
+        let number = new.listed.number;
+        self.faults += 1;
+        if self.faults == 1 {
+            warn!(number, what, "a segment can't be taken by parts; check the packager");
+        } else if self.faults >= FAULTS_MAX && !refused.swap(true, Ordering::Relaxed) {
+            warn!(number, what, "its parts are no use: going on with whole segments, and without low latency");
+        }
+    }
+
+    /// The first failure of a row is a warning.
+    fn tell(&mut self, number: u64, url: &str, reason: &str, what: &str) {
+        if std::mem::replace(&mut self.failing, true) {
+            debug!(number, url, reason, "again: {what}");
+        } else {
+            warn!(number, url, reason, "{what}");
         }
     }
 }
 
-/// The lines to repeat before the segment, so that it can stand first in a playlist.
-fn tags(listed: &Listed) -> Vec<String> {
-    let keys = listed.keys.lines(listed.number);
-    keys.chain(listed.dateranges.iter().cloned()).chain(listed.tags.iter().cloned()).take(TAGS_MAX).collect()
-}
-
-/// What is wrong with a body, if it is no media.
-fn not_media(body: &[u8], encrypted: bool) -> Option<String> {
-    let media = if encrypted { !sniff::is_page(body) } else { sniff::is_media(body) };
-    if body.is_empty() {
-        Some("it is empty".to_owned())
-    } else if !media {
-        Some(format!("it is not media (it begins with '{}'); check the source", sniff::beginning(body)))
-    } else {
-        None
+fn due(fetch: &Fetch<'_>, queued: Queued) -> Vec<Due> {
+    let new = match queued {
+        Queued::New(new) => Arc::<New>::from(new),
+        Queued::Hint(hint) => {
+            fetch.follow(hint);
+            return Vec::new();
+        }
+    };
+    let mut due: Vec<_> =
+        new.parts.clone().map(|index| Due::Part(new.clone(), index, fetch.ahead(&new, index))).collect();
+    match new.stage {
+        Stage::Whole => due.push(Due::Whole(new)),
+        Stage::Grown => due.push(Due::Rest(new)),
+        Stage::Growing => {}
     }
+    due
 }
 
-/// Trying again won't help.
-fn is_final(error: &FetchError) -> bool {
-    matches!(error, FetchError::TooLarge(_) | FetchError::Html | FetchError::BadUri | FetchError::Forbidden)
-}
-
-fn advice(error: &FetchError) -> String {
-    if matches!(error, FetchError::TooLarge(_)) {
-        return "it is larger than 32 MiB; make segments shorter".to_owned();
+async fn bring(fetch: &Fetch<'_>, due: Due) -> Came {
+    match due {
+        Due::Whole(new) => Came::Whole(fetch.segment(&new).await),
+        Due::Part(new, index, ahead) => {
+            let part = fetch.part(&new, index, ahead).await;
+            Came::Part(new, index, Box::new(part))
+        }
+        Due::Rest(new) => Came::Rest(new),
     }
-    error.to_string()
 }

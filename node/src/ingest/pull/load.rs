@@ -111,8 +111,17 @@ impl Loader {
 
     /// Fetches (part of) a resource of at most `limit` bytes.
     pub(super) async fn bytes(&self, url: &Url, range: Option<&Range<u64>>, limit: u64) -> Result<Bytes, FetchError> {
-        let (clients, slots) = match self {
-            Self::Server { clients, slots } => (clients, slots),
+        let _slot = match self {
+            Self::Server { slots, .. } => Some(slots.acquire().await),
+            Self::Shelf(_) => None,
+        };
+        self.ahead(url, range, limit).await
+    }
+
+    /// As [`Self::bytes`], for what is yet to come: the server holds the answer meanwhile, and nobody waits for a slot.
+    pub(super) async fn ahead(&self, url: &Url, range: Option<&Range<u64>>, limit: u64) -> Result<Bytes, FetchError> {
+        let clients = match self {
+            Self::Server { clients, .. } => clients,
             Self::Shelf(shelf) => return from_shelf(shelf, url, range, limit).await,
         };
         let wanted = match range {
@@ -121,7 +130,6 @@ impl Loader {
             Some(range) => Wanted::Range(range.clone()),
             None => Wanted::Whole { limit },
         };
-        let _slot = slots.acquire().await;
         let response = clients.get(url.clone(), range, CONNECT_WITHIN + SILENCE_MAX).await?;
         let response = body::refuse_page(response)?;
         body::collect(response, &wanted, SILENCE_MAX).await

@@ -1,5 +1,7 @@
 //! A media playlist, read segment by segment, with what each segment inherits from the lines before it.
 
+mod part;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,9 +15,15 @@ use super::date;
 use super::key::Keys;
 use super::line::{attribute, is_repeatable, lines, tag};
 use super::variables::{self, Variables};
+use part::Ranges;
+pub(super) use part::{Hint, ListedPart, PARTS_MAX};
 
 /// Newest segments kept of one playlist; a DVR window of hours is of no use here.
 const SEGMENTS_MAX: usize = 1024;
+
+/// Newest finished segments whose parts are kept: no more need have any (RFC 8216bis §4.4.4.9), and one is enough to find
+/// out what was missed of the segment that grew.
+const WITH_PARTS_MAX: usize = 4;
 
 /// Playlist-level tags kept, and tags kept before one segment.
 pub(super) const TAGS_MAX: usize = 32;
@@ -34,6 +42,12 @@ pub(super) struct MediaPlaylist {
     pub(super) unknown_tags: Vec<String>,
     /// The newest segments, at most [`SEGMENTS_MAX`], by rising number.
     pub(super) segments: Vec<Listed>,
+    /// The segment after them, if parts of it are listed: without an address yet, and as long as they are.
+    pub(super) growing: Option<Listed>,
+    /// PART-TARGET (EXT-X-PART-INF), not zero.
+    pub(super) part_target: Option<Duration>,
+    /// The part that will be listed next.
+    pub(super) hint: Option<Hint>,
     /// EXT-X-DATERANGE lines after the last segment.
     pub(super) trailing: Vec<String>,
     /// EXT-X-ENDLIST.
@@ -65,6 +79,8 @@ pub(super) struct Listed {
     pub(super) dateranges: Vec<String>,
     /// Other lines to repeat before it.
     pub(super) tags: Vec<String>,
+    /// Its parts, the first [`PARTS_MAX`] of them; of older segments none.
+    pub(super) parts: Vec<ListedPart>,
 }
 
 /// EXT-X-MAP: where an initialization section is.
@@ -120,8 +136,8 @@ struct Reading<'a> {
     bitrate: Option<String>,
     /// When the next segment begins, if that follows from an earlier date.
     date: Option<WallTime>,
-    /// Resource and end of the last byte range, where a range without an offset continues.
-    range_end: Option<(String, u64)>,
+    ranges: Ranges,
+    part_ranges: Ranges,
     next: Next,
 }
 
@@ -134,6 +150,7 @@ struct Next {
     gap: bool,
     dateranges: Vec<String>,
     tags: Vec<String>,
+    parts: Vec<ListedPart>,
 }
 
 impl<'a> Reading<'a> {
@@ -147,7 +164,8 @@ impl<'a> Reading<'a> {
             init: None,
             bitrate: None,
             date: None,
-            range_end: None,
+            ranges: Ranges::default(),
+            part_ranges: Ranges::default(),
             next: Next::default(),
         }
     }
@@ -179,18 +197,23 @@ impl<'a> Reading<'a> {
             }
             "EXT-X-VERSION" => self.playlist.version = value.parse().unwrap_or(0),
             "EXT-X-SERVER-CONTROL" => self.playlist.blocks = attribute(value, "CAN-BLOCK-RELOAD") == Some("YES"),
+            "EXT-X-PART-INF" => {
+                let target = attribute(value, "PART-TARGET").map(seconds);
+                self.playlist.part_target = target.filter(|target| !target.is_zero());
+            }
+            "EXT-X-PART" => {
+                let part = ListedPart::read(value, self.base, &mut self.part_ranges);
+                if self.next.parts.len() < PARTS_MAX {
+                    self.next.parts.push(part);
+                }
+            }
+            "EXT-X-PRELOAD-HINT" => self.playlist.hint = Hint::read(value, self.base).or(self.playlist.hint.take()),
             "EXT-X-ENDLIST" => self.playlist.ended = true,
             "EXT-X-INDEPENDENT-SEGMENTS" | "EXT-X-START" | "EXT-X-I-FRAMES-ONLY" => {
                 keep(&mut self.playlist.tags, line);
             }
             // Of the playlist as a whole, which ours is not: it has another window and other parts.
-            "EXTM3U"
-            | "EXT-X-PLAYLIST-TYPE"
-            | "EXT-X-ALLOW-CACHE"
-            | "EXT-X-PART-INF"
-            | "EXT-X-PART"
-            | "EXT-X-PRELOAD-HINT"
-            | "EXT-X-RENDITION-REPORT" => {}
+            "EXTM3U" | "EXT-X-PLAYLIST-TYPE" | "EXT-X-ALLOW-CACHE" | "EXT-X-RENDITION-REPORT" => {}
             _ => keep(&mut self.next.tags, line),
         }
         Ok(())
@@ -216,44 +239,51 @@ impl<'a> Reading<'a> {
         let next = std::mem::take(&mut self.next);
         // EXTINF is what makes a line a segment, RFC 8216bis §4.4.4.1.
         let Some(duration) = next.duration else { return };
-        let number = self.number;
-        self.number = number.saturating_add(1);
-        let date = self.date;
-        self.date = date.map(|date| date + duration);
-        let range = next.byterange.map(|(len, offset)| self.range(line, len, offset));
-        let tags = self.bitrate.iter().cloned().chain(next.tags).collect();
+        let range = next.byterange.map(|(len, offset)| self.ranges.next(line, len, offset));
         let joined = self.base.join(line);
-        self.segments.push_back(Listed {
-            number,
-            gap: next.gap || joined.is_err(),
-            url: joined.unwrap_or_else(|_| self.base.clone()),
-            uri: line.to_owned(),
-            range,
-            duration,
-            date,
-            discontinuity: next.discontinuity,
-            init: self.init.clone(),
-            keys: self.keys.clone(),
-            dateranges: next.dateranges,
-            tags,
-        });
+        let gap = next.gap || joined.is_err();
+        let url = joined.unwrap_or_else(|_| self.base.clone());
+        let listed = Listed { url, uri: line.to_owned(), range, gap, ..self.listed(next, duration) };
+        self.number = listed.number.saturating_add(1);
+        self.date = listed.date.map(|date| date + duration);
+        self.segments.push_back(listed);
         if self.segments.len() > SEGMENTS_MAX {
             self.segments.pop_front();
         }
+        if let Some(older) = self.segments.iter_mut().rev().nth(WITH_PARTS_MAX) {
+            older.parts = Vec::new();
+        }
     }
 
-    fn range(&mut self, uri: &str, len: u64, offset: Option<u64>) -> Range<u64> {
-        let follows = self.range_end.as_ref().filter(|(resource, _)| resource == uri).map_or(0, |(_, end)| *end);
-        let start = offset.unwrap_or(follows);
-        let end = start.saturating_add(len);
-        self.range_end = Some((uri.to_owned(), end));
-        start..end
+    /// The next segment, with all it has but an address.
+    fn listed(&self, next: Next, duration: Duration) -> Listed {
+        Listed {
+            number: self.number,
+            url: self.base.clone(),
+            uri: String::new(),
+            range: None,
+            duration,
+            date: self.date,
+            discontinuity: next.discontinuity,
+            gap: false,
+            init: self.init.clone(),
+            keys: self.keys.clone(),
+            dateranges: next.dateranges,
+            tags: self.bitrate.iter().cloned().chain(next.tags).collect(),
+            parts: next.parts,
+        }
     }
 
-    fn finish(self) -> MediaPlaylist {
+    fn finish(mut self) -> MediaPlaylist {
+        let mut next = std::mem::take(&mut self.next);
+        let growing = (!next.parts.is_empty()).then(|| {
+            let so_far = next.parts.iter().map(|part| part.duration).sum();
+            self.listed(std::mem::take(&mut next), so_far)
+        });
         let mut playlist = self.playlist;
         playlist.segments = self.segments.into();
-        playlist.trailing = self.next.dateranges;
+        playlist.growing = growing;
+        playlist.trailing = next.dateranges;
         if playlist.target_duration == 0 {
             let longest = playlist.segments.iter().map(|s| s.duration).max().unwrap_or_default();
             playlist.target_duration = longest.as_secs_f64().round() as u32;

@@ -97,6 +97,8 @@ pub(super) fn followed(mut playlist: MediaPlaylist, url: &Url, shelf: &Shelf) ->
         }
     }
     (playlist.ended, playlist.blocks) = (false, true);
+    // Encoders that push parts are none known; a part's file would need a generation, too.
+    playlist.part_target = None;
     playlist
 }
 

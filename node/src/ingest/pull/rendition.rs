@@ -9,10 +9,11 @@ use tracing::{debug, info, warn};
 use url::Url;
 
 use super::clock::Clock;
-use super::cursor::{Cursor, New, News, Note};
-use super::deliver::Delivery;
+use super::cursor::{Cursor, News, Note};
+use super::deliver::{Delivery, Queued};
 use super::line::shown;
 use super::load::{LoadError, Source};
+use super::low_latency::LowLatency;
 use super::media::{Listed, MediaPlaylist};
 use super::outline::{Outline, published};
 use super::pace::Pace;
@@ -34,6 +35,7 @@ const MOVED_AFTER: u32 = 3;
 pub(super) struct Rendition {
     cursor: Cursor,
     clock: Clock,
+    pub(super) low_latency: LowLatency,
     delivery: Delivery,
 }
 
@@ -47,18 +49,20 @@ impl Rendition {
         first: MediaPlaylist,
     ) -> Result<(), Stop> {
         let base = pull.source.join(&outline.entries[usize::from(id.0)].uri).unwrap_or_else(|_| pull.source.clone());
+        self.delivery.end_growing(pull).await?;
         self.cursor.rewind(self.delivery.last());
         if let (None, Some(number)) = (self.delivery.last(), newest_held(pull, id, &base, &first)) {
             self.cursor.begin_after(number);
         }
         let (queue, listed) = mpsc::channel(QUEUE);
-        let Self { cursor, clock, delivery } = self;
+        let Self { cursor, clock, low_latency, delivery } = self;
         let now = Instant::now();
         let unknown_tags = first.unknown_tags.clone();
         let pace = Pace::new(&first, pull.role, now);
+        let deliver = delivery.run(pull, (id, base), listed, low_latency.refused());
+        let (stuck, told_old_copy) = (false, false);
         let watch =
-            Watch { pull, outline, id, cursor, clock, pace, queue, unknown_tags, stuck: false, told_old_copy: false };
-        let deliver = delivery.run(pull, id, base, listed);
+            Watch { pull, outline, id, cursor, clock, low_latency, pace, queue, unknown_tags, stuck, told_old_copy };
         tokio::try_join!(Box::pin(watch.run(first, now)), Box::pin(deliver))?;
         Ok(())
     }
@@ -81,8 +85,9 @@ struct Watch<'a> {
     id: RenditionId,
     cursor: &'a mut Cursor,
     clock: &'a mut Clock,
+    low_latency: &'a mut LowLatency,
     pace: Pace,
-    queue: mpsc::Sender<New>,
+    queue: mpsc::Sender<Queued>,
     /// Those of the first reading stand; some packagers keep counters in them.
     unknown_tags: Vec<String>,
     stuck: bool,
@@ -109,18 +114,21 @@ impl Watch<'_> {
 
     /// Queues what is new; whether there was anything.
     async fn take(&mut self, mut playlist: MediaPlaylist) -> Result<bool, Stop> {
+        self.low_latency.judge(&mut playlist, self.pull.role);
         self.pace.read(&playlist);
         playlist.unknown_tags.clone_from(&self.unknown_tags);
         let track = track(self.id, &self.outline.entries[usize::from(self.id.0)], &playlist);
         let target = Duration::from_secs(playlist.target_duration.into());
+        let hint = playlist.hint.take();
         let News { mut segments, notes } = self.cursor.take(playlist, Instant::now());
         let restarted = notes.iter().any(|note| matches!(note, Note::Restarted { .. }));
         self.pull.send_shape(|shape| shape.map(|shape| with_track(shape, track, restarted))).await;
         self.tell(notes);
         self.clock.date(&mut segments, target, wall_now(), &self.pull.clock);
         let has_news = !segments.is_empty();
-        for new in segments {
-            self.queue.send(new).await.map_err(|_| Stop::Closed)?;
+        let queued = segments.into_iter().map(|new| Queued::New(Box::new(new))).chain(hint.map(Queued::Hint));
+        for queued in queued {
+            self.queue.send(queued).await.map_err(|_| Stop::Closed)?;
         }
         Ok(has_news)
     }
@@ -172,11 +180,15 @@ impl Watch<'_> {
         &self.outline.entries[usize::from(self.id.0)].url
     }
 
-    /// The URL that makes the server wait for the next segment, RFC 8216bis §6.2.5.2.
+    /// The URL that makes the server wait for the next segment, or the next part of it, RFC 8216bis §6.2.5.2.
     fn held(&self, url: &Url) -> Url {
         let mut url = url.clone();
         if let Some(next) = self.cursor.next() {
-            url.query_pairs_mut().append_pair("_HLS_msn", &next.to_string());
+            let mut query = url.query_pairs_mut();
+            query.append_pair("_HLS_msn", &next.to_string());
+            if self.pace.has_parts() {
+                query.append_pair("_HLS_part", &self.cursor.next_part().to_string());
+            }
         }
         url
     }

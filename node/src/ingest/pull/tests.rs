@@ -2,6 +2,7 @@
 
 mod failures;
 mod live;
+mod parts;
 mod scripted;
 
 use std::fmt::Write as _;
@@ -60,6 +61,15 @@ impl Pulled {
         match self.next().await {
             Ingested::Shape(shape) => shape,
             Ingested::Part(_) | Ingested::Segment(_) | Ingested::Ended => panic!("wanted a shape"),
+        }
+    }
+
+    async fn part(&mut self) -> Part {
+        match self.next().await {
+            Ingested::Part(part) => *part,
+            other @ (Ingested::Shape(_) | Ingested::Segment(_) | Ingested::Ended) => {
+                panic!("wanted a part, got {other:?}")
+            }
         }
     }
 

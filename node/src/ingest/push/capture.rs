@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use starling_proto::WallTime;
 
-use super::chunks::Reference;
+use crate::ingest::chunks::Reference;
 
 /// How wrong is wrong, microseconds.
 const JUMP_US: i64 = 500_000;

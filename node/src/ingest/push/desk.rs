@@ -11,12 +11,13 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::lane::Turn;
-use super::live::{Claim, Live, is_init, track};
+use super::live::{Claim, Live, is_init};
 use super::presentation::Presentation;
 use super::refusal::Refusal;
 use super::shelf::Shelf;
 use crate::clock::wall_now;
 use crate::ingest::Ingested;
+use crate::ingest::chunks::track;
 use crate::ingest::pull::{INIT_MAX, pushed};
 
 /// How long a multivariant playlist or a manifest may come after the first media playlist; ffmpeg sends it at once. A

@@ -6,11 +6,11 @@ use bytes::{Bytes, BytesMut};
 use starling_proto::{RenditionId, WallTime};
 
 use super::capture::{Capture, Seen};
-use super::chunks::{Chunk, Cutter, Unsound};
 use super::parts::{self, Joined, Joiner};
 use super::refusal::Refusal;
 use super::template::Ordinal;
 use crate::boxes::Track;
+use crate::ingest::chunks::{Chunk, Cutter, Unsound};
 use crate::ingest::pull::SEGMENT_MAX;
 use crate::ingest::{Ingested, Part, Segment};
 

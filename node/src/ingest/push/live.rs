@@ -9,11 +9,11 @@ use bytes::Bytes;
 use starling_proto::{RenditionId, WallTime};
 
 use super::capture::Capture;
-use super::chunks::Unsound;
 use super::lane::{Lane, Opening, Turn};
 use super::presentation::Presentation;
 use super::refusal::Refusal;
-use crate::boxes::{Track, child, children, size_and_kind, track_of};
+use crate::boxes::{child, children, size_and_kind};
+use crate::ingest::chunks::track;
 use crate::ingest::{Ingested, Shape, Track as Described};
 
 /// How long other renditions' first chunks are waited for after one's: they all say how long parts are, and the shape of
@@ -250,12 +250,6 @@ impl Live {
 /// At most [`super::presentation::REPRESENTATIONS_MAX`].
 fn rendition(index: usize) -> RenditionId {
     RenditionId(index as u16)
-}
-
-/// The track an initialization section describes.
-pub(super) fn track(init: &[u8]) -> Result<Track, Refusal> {
-    let moov = child(init, b"moov").ok_or(Unsound::NotFragments)?;
-    Ok(track_of(moov).map_err(Unsound::from)?.ok_or(Unsound::Malformed)?)
 }
 
 /// The body is an initialization section: a `moov`, and no samples.

@@ -1,7 +1,8 @@
 //! A stream told chunk by chunk.
 
-use super::super::samples::{chunks, init, manifest};
 use super::*;
+use crate::ingest::chunks::Unsound;
+use crate::ingest::samples::{chunks, init, manifest};
 use crate::ingest::{Part, Segment};
 
 const MS: Duration = Duration::from_millis(1);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::chunks::Chunk;
+use crate::ingest::chunks::Chunk;
 
 /// A part's place in its segment and in time.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use axum::http::StatusCode;
 use thiserror::Error;
 
-use super::chunks::Unsound;
 use super::presentation::Unusable;
+use crate::ingest::chunks::Unsound;
 
 /// Why something pushed isn't taken.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

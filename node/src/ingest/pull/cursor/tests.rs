@@ -56,6 +56,49 @@ fn segments_that_left_unseen_break_the_line() {
     assert_eq!(news.notes, [Note::Missed { count: 47 }]);
 }
 
+/// As [`listing`], and then so many parts of the next segment.
+fn growing(from: u64, to: u64, parts: usize) -> MediaPlaylist {
+    let parts = "#EXT-X-PART:DURATION=0.5,URI=\"p\"\n".repeat(parts);
+    let body: String = (from..to).map(|n| format!("#EXTINF:2,\n{n}\n")).collect();
+    read(&format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:{from}\n{body}{parts}"))
+}
+
+fn stages(news: &News) -> Vec<(u64, Range<usize>, Stage)> {
+    news.segments.iter().map(|new| (new.listed.number, new.parts.clone(), new.stage)).collect()
+}
+
+#[test]
+fn parts_are_new_once() {
+    let (mut cursor, now) = (Cursor::default(), Instant::now());
+    let whole = |n| (n, 0..0, Stage::Whole);
+    let news = cursor.take(growing(0, 5, 2), now);
+    assert_eq!(stages(&news), [whole(2), whole(3), whole(4), (5, 0..2, Stage::Growing)]);
+    assert_eq!((cursor.next(), cursor.next_part()), (Some(5), 2));
+    assert_eq!(cursor.take(growing(0, 5, 2), now), News::default());
+    assert_eq!(stages(&cursor.take(growing(0, 5, 3), now)), [(5, 2..3, Stage::Growing)]);
+    // Its last parts left the playlist unseen.
+    let news = cursor.take(growing(1, 7, 1), now);
+    assert_eq!(stages(&news), [(5, 3..3, Stage::Grown), whole(6), (7, 0..1, Stage::Growing)]);
+    assert_eq!((cursor.next(), cursor.next_part()), (Some(7), 1));
+    cursor.rewind(Some(7));
+    assert_eq!((cursor.next(), cursor.next_part()), (Some(8), 0));
+}
+
+#[test]
+fn a_segment_stays_what_it_was_when_it_began_to_grow() {
+    let (mut cursor, now) = (Cursor::default(), Instant::now());
+    cursor.take(growing(0, 5, 0), now);
+    let news = cursor.take(growing(7, 9, 1), now);
+    assert_eq!((numbers(&news), breaks(&news)), (vec![7, 8, 9], vec![true, false, false]));
+    let text = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:9\n#EXT-X-DISCONTINUITY\n#EXTINF:2,\n9\n\
+                #EXT-X-DISCONTINUITY\n#EXT-X-PART:DURATION=1,URI=\"p\"\n";
+    let news = cursor.take(read(text), now);
+    assert_eq!((numbers(&news), breaks(&news)), (vec![9, 10], vec![false, true]));
+    assert_eq!(news.segments[1].generation, news.segments[0].generation + 1);
+    let news = cursor.take(read(&format!("{text}#EXT-X-PART:DURATION=1,URI=\"q\"\n")), now);
+    assert_eq!((numbers(&news), breaks(&news)), (vec![10], vec![true]));
+}
+
 #[test]
 fn gaps_are_left_out() {
     let mut cursor = Cursor::default();

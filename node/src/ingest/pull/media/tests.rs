@@ -59,6 +59,57 @@ fn byte_ranges_continue_within_a_file() {
 }
 
 #[test]
+fn parts_belong_to_the_segment_that_follows_them() {
+    let playlist = read(
+        "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-PART-INF:PART-TARGET=0.5\n#EXT-X-MAP:URI=\"i\"\n\
+         #EXT-X-PROGRAM-DATE-TIME:1970-01-01T00:01:00Z\n\
+         #EXT-X-PART:DURATION=0.5,URI=\"a\",BYTERANGE=\"10@5\",INDEPENDENT=YES\n\
+         #EXT-X-PART:DURATION=0.25,URI=\"a\",BYTERANGE=\"20\"\n#EXTINF:0.75,\na\n\
+         #EXT-X-DATERANGE:ID=\"x\"\n#EXT-X-DISCONTINUITY\n\
+         #EXT-X-PART:DURATION=0.5,URI=\"b\"\n#EXT-X-PART:DURATION=0.5,URI=\"c\",GAP=YES\n#EXT-X-PART:DURATION=0.5\n\
+         #EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"d\"\n",
+    );
+    assert_eq!(playlist.part_target, Some(Duration::from_millis(500)));
+    let parts: Vec<_> = playlist.segments[0].parts.iter().map(|p| (p.range.clone().unwrap(), p.independent)).collect();
+    assert_eq!(parts, [(5..15, true), (15..35, false)]);
+    let growing = playlist.growing.unwrap();
+    let parts: Vec<_> = growing.parts.iter().map(|p| (p.uri.as_str(), p.url.path(), p.gap)).collect();
+    assert_eq!(parts, [("b", "/live/b", false), ("c", "/live/c", true), ("", "/live/v.m3u8", true)]);
+    assert_eq!((growing.number, growing.uri.as_str(), growing.duration), (8, "", Duration::from_millis(1500)));
+    assert_eq!(growing.date, Some(WallTime(60_750_000)));
+    let url = Url::parse("http://host/live/d").unwrap();
+    assert_eq!(playlist.hint, Some(Hint { url, range: None }));
+    assert!(growing.discontinuity && growing.init == playlist.segments[0].init);
+    assert_eq!((growing.dateranges.len(), playlist.trailing.len()), (1, 0));
+    assert_eq!(read("#EXTM3U\n#EXT-X-PART-INF:PART-TARGET=0\n#EXTINF:1,\na\n").part_target, None);
+}
+
+#[test]
+fn hints_are_followed_that_say_all_of_where_a_part_will_be() {
+    let range = |attributes: &str| {
+        let playlist = read(&format!("#EXTM3U\n#EXT-X-PRELOAD-HINT:{attributes}\n#EXTINF:1,\na\n"));
+        playlist.hint.map(|hint| hint.range)
+    };
+    assert_eq!(range("TYPE=PART,URI=\"d\""), Some(None));
+    assert_eq!(range("TYPE=PART,URI=\"d\",BYTERANGE-START=5,BYTERANGE-LENGTH=7"), Some(Some(5..12)));
+    assert_eq!(range("TYPE=PART,URI=\"d\",BYTERANGE-LENGTH=7"), Some(Some(0..7)));
+    for other in ["TYPE=PART", "TYPE=MAP,URI=\"i\"", "URI=\"d\"", "TYPE=PART,URI=\"d\",BYTERANGE-START=5"] {
+        assert_eq!(range(other), None, "{other}");
+    }
+    assert_eq!(range("TYPE=PART,URI=\"d\",BYTERANGE-LENGTH=x"), None);
+}
+
+#[test]
+fn parts_are_kept_of_the_newest_segments_and_not_too_many() {
+    let part = "#EXT-X-PART:DURATION=0.1,URI=\"p\"\n";
+    let body: String = (0..10).map(|n| format!("{part}#EXTINF:1,\n{n}\n")).collect();
+    let playlist = read(&format!("#EXTM3U\n{body}{}", part.repeat(1000)));
+    let counts: Vec<_> = playlist.segments.iter().map(|listed| listed.parts.len()).collect();
+    assert_eq!(counts, [0, 0, 0, 0, 0, 0, 1, 1, 1, 1]);
+    assert_eq!(playlist.growing.unwrap().parts.len(), PARTS_MAX);
+}
+
+#[test]
 fn a_long_window_keeps_its_end() {
     let body: String = (0..5000).map(|n| format!("#EXTINF:1,\n{n}.ts\n")).collect();
     let playlist = read(&format!("#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:100\n{body}#EXT-X-ENDLIST"));
@@ -97,6 +148,10 @@ fn hostile_line() -> impl Strategy<Value = String> {
         "{$a}",
         "#EXT-X-DATERANGE:",
         "#EXT-X-DISCONTINUITY",
+        "#EXT-X-PART-INF:PART-TARGET=",
+        "#EXT-X-PART:DURATION=",
+        "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"a\",BYTERANGE-LENGTH=",
+        "#EXT-X-PART:DURATION=0.5,URI=\"a\",BYTERANGE=\"",
         "#EXT-X-STREAM-INF:",
         "#EXT-X-MEDIA:TYPE=AUDIO,URI=\"",
         "",

@@ -4,9 +4,9 @@ use axum::http::header;
 use futures::stream::poll_fn;
 use reqwest::{Body, Client, Method, StatusCode};
 
-use super::super::samples::{boxed, chunks, init, manifest};
 use super::*;
 use crate::ingest::pull::pushed::PLAYLIST_MAX;
+use crate::ingest::samples::{boxed, chunks, init, manifest};
 
 /// One TS segment; `fill` makes it differ.
 fn ts(fill: u8) -> Vec<u8> {

@@ -3,12 +3,11 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::super::live::track;
-use super::super::samples::{boxed, chunk, chunks, init, words};
 use super::*;
+use crate::ingest::samples::{boxed, chunk, chunks, init, words};
 
 fn cutter() -> Cutter {
-    Cutter::new(track(&init(0)).expect("the init is sound"))
+    track(&init(0)).map(Cutter::new).expect("the init is sound")
 }
 
 /// Everything that is cut from bytes arriving `step` at a time.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use starling_proto::WallTime;
 use thiserror::Error;
 
-use crate::boxes::{Malformed, Run, Track, children, long_number, number, run_of, size_and_kind};
+use crate::boxes::{Malformed, Run, Track, child, children, long_number, number, run_of, size_and_kind, track_of};
 use crate::ingest::pull::SEGMENT_MAX;
 
 /// One whole chunk of a segment.
@@ -113,6 +113,12 @@ impl Cutter {
         self.has_moof = false;
         Chunk { range, run: self.run.take(), reference: self.reference.take() }
     }
+}
+
+/// The track an initialization section describes.
+pub(super) fn track(init: &[u8]) -> Result<Track, Unsound> {
+    let moov = child(init, b"moov").ok_or(Unsound::NotFragments)?;
+    track_of(moov)?.ok_or(Unsound::Malformed)
 }
 
 /// A box: its type, and where its body is.
