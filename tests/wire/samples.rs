@@ -102,7 +102,7 @@ sample!(Status requires [1, 2, 4, 5] {
 
 sample!(TrackStatus requires [1] { rendition: rendition(), head: of(chunk()), depths: blob(), lags: blob() });
 
-sample!(Cancel requires [1, 2, 3] { epoch: epoch(), rendition: rendition(), number: chunk(), leaves: any::<bool>() });
+sample!(Cancel requires [1, 2, 3] { epoch: epoch(), rendition: rendition(), number: chunk(), leaves: any::<bool>(), feedback: of(Feedback::sample()) });
 
 sample!(WindowRequest requires [] { rendition: of(rendition()) });
 
