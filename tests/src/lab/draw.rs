@@ -209,7 +209,7 @@ fn churn(scenario: &Scenario) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::scenario::{Churn, Links, NatShare, Uplinks};
+    use crate::lab::scenario::{Churn, Household, Links, NatShare, Uplinks};
 
     fn home() -> Scenario {
         let up = Uplinks { mean: 3e6, sigma: 0.8, index: Some(1.65) };
@@ -256,6 +256,15 @@ mod tests {
         let steps = super::steps(&changed);
         assert!(!steps.iter().any(|step| (100.0..500.0).contains(&step.at)));
         assert!(steps.iter().filter(|step| step.at >= 500.0).count() > 30);
+    }
+
+    #[test]
+    fn a_household_has_its_uplink_and_its_upload_a_begin_and_an_end() {
+        let household = Household { viewer: 3, up: 6e6, at: 10.0, seconds: 20.0, congestion: "cubic".into() };
+        let scenario = Scenario { churn: Churn::default(), household: Some(household), ..home() };
+        assert_eq!(attachments(&scenario)[3].up_bps, 6e6);
+        let expected = [Step { at: 10.0, what: What::Upload }, Step { at: 30.0, what: What::UploadOver }];
+        assert_eq!(steps(&scenario), expected);
     }
 
     #[test]

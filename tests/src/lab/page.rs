@@ -160,9 +160,12 @@ mod tests {
     #[test]
     fn a_page_needs_nothing_else_and_shows_everything() {
         let mut measured = measured();
+        measured.record.household = crate::lab::household::tests::household();
         measured.record.events.push((108.0, "partition <x>".into()));
         let page = render(&measured, &Report::new(&measured));
-        for needed in ["Offload", "Lag at the playhead", "stands still", "partition &lt;x&gt;", "Who feeds whom"] {
+        for needed in
+            ["Offload", "Lag at the playhead", "stands still", "household", "partition &lt;x&gt;", "Who feeds whom"]
+        {
             assert!(page.contains(needed), "{needed}");
         }
         assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("NaN"), "{page}");

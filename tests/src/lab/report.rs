@@ -475,6 +475,17 @@ mod tests {
     }
 
     #[test]
+    fn a_households_figures_stand_beside_the_others() {
+        let mut measured = measured();
+        assert!(serde_json::to_value(Report::new(&measured)).unwrap().get("household_ratio").is_none());
+        measured.record.household = household::tests::household();
+        measured.scenario.targets.household_ratio_min = Some(0.9);
+        let report = Report::new(&measured);
+        assert_eq!(serde_json::to_value(&report).unwrap()["household_ratio"], 0.8);
+        assert_eq!(report.missed, ["household ratio below 0.9"]);
+    }
+
+    #[test]
     fn only_a_scenarios_own_targets_are_judged() {
         let mut measured = measured();
         assert!(Report::new(&measured).missed.is_empty());
