@@ -75,7 +75,7 @@ const WAIT_SHORT: f64 = 0.04;
 /// Steps of the restraint (guesses: down in a second or two, up in ten), and its least: something must be sent to learn more.
 const YIELD: f64 = 0.8;
 const RECOVER: f64 = 1.06;
-const RESTRAINT_MIN: f64 = 0.2;
+const RESTRAINT_MIN: f64 = 0.1;
 /// The wait a chunk counts for that came too late to be of use: any that is long.
 const LATE: f64 = 5.0 * WAIT_LONG;
 /// What is sent and what is reported is compared so often, but not before as much was sent: children give up what comes
@@ -278,9 +278,9 @@ mod tests {
         let end = offered(&mut uplink, 0.0, 10.0, 1.4e6, 1e6);
         let yielded = uplink.bps();
         assert!(yielded < 0.5e6, "a queue that grows for ten seconds: {yielded}");
-        offered(&mut uplink, end + 5.0, 30.0, 0.5e6, 1e6);
+        offered(&mut uplink, end + 5.0, 40.0, 0.5e6, 1e6);
         let recovered = uplink.bps();
-        assert!(recovered > 0.9e6, "no queue for thirty: {recovered}");
+        assert!(recovered > 0.9e6, "no queue for forty: {recovered}");
     }
 
     #[test]
