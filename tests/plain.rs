@@ -23,9 +23,18 @@ const REMARK: &str = "Found duplicated MOOV Atom. Skipped it";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ffmpeg_plays_a_viewers_playlist_without_a_warning() -> Result<()> {
+    ffmpeg_plays(None).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ffmpeg_plays_a_low_latency_playlist_as_any_other() -> Result<()> {
+    ffmpeg_plays(Some(0.2)).await
+}
+
+async fn ffmpeg_plays(part_seconds: Option<f64>) -> Result<()> {
     let fleet = Fleet::new(Binaries::find()?)?;
     let hint = fleet.hint_server(&Common::default()).await?;
-    let options = BroadcastOptions { hints: vec![hint.hint.clone()], ..BroadcastOptions::default() };
+    let options = BroadcastOptions { hints: vec![hint.hint.clone()], part_seconds, ..BroadcastOptions::default() };
     let broadcast = fleet.broadcast("test", &options).await?;
     broadcast.on_air(SEGMENTS_FOR_PLAYERS, READY_WITHIN).await?;
     let viewer = fleet.watch(&broadcast.link, &WatchOptions::default()).await?;

@@ -1,11 +1,11 @@
 // Draws the picture on screen and returns its grey pixels with the time it was drawn at.
-const { hls, video } = window.starling;
+const { hls, shaka, video } = window.starling;
 const [width, height] = [640, 360];
 const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
 
 context.drawImage(video, 0, 0, width, height);
 const drawn = Date.now();
-const date = hls.playingDate.getTime();
+const date = (hls ? hls.playingDate : shaka.getPlayheadTimeAsDate()).getTime();
 
 const { data } = context.getImageData(0, 0, width, height);
 let gray = "";

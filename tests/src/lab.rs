@@ -16,6 +16,7 @@
 mod ask;
 pub mod draw;
 pub mod figures;
+pub mod household;
 mod leftovers;
 pub mod link;
 pub mod nat;

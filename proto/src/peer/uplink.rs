@@ -58,8 +58,10 @@ const FIRST_PACKET: u32 = 1_200;
 const SPREAD_MIN_US: u32 = 50;
 /// Children whose trips are remembered.
 const TRIPS_MAX: usize = 64;
-/// How long a shortest trip is believed before a newer one may replace it; twice that at most (RFC 6817 §4.2: minutes).
-const BASE_AGE: Duration = Duration::from_secs(60);
+/// How long a shortest trip is believed before a newer one may replace it; twice that at most, which is RFC 6817's ten minutes
+/// (§2.5, BASE_HISTORY). Sooner, a household's upload that keeps the queue full would pass for the way being long. Clocks that
+/// drift apart by 100 ppm pretend 60 ms in that time, less than `WAIT_LONG`.
+const BASE_AGE: Duration = Duration::from_secs(300);
 /// How often the restraint changes: some round trips, so that a change is seen before the next.
 const ADJUST_EVERY: Duration = Duration::from_millis(700);
 /// Waits the restraint is drawn from.
@@ -75,7 +77,7 @@ const WAIT_SHORT: f64 = 0.04;
 /// Steps of the restraint (guesses: down in a second or two, up in ten), and its least: something must be sent to learn more.
 const YIELD: f64 = 0.8;
 const RECOVER: f64 = 1.06;
-const RESTRAINT_MIN: f64 = 0.2;
+const RESTRAINT_MIN: f64 = 0.1;
 /// The wait a chunk counts for that came too late to be of use: any that is long.
 const LATE: f64 = 5.0 * WAIT_LONG;
 /// What is sent and what is reported is compared so often, but not before as much was sent: children give up what comes
@@ -283,9 +285,25 @@ mod tests {
         let end = offered(&mut uplink, 0.0, 10.0, 1.4e6, 1e6);
         let yielded = uplink.bps();
         assert!(yielded < 0.5e6, "a queue that grows for ten seconds: {yielded}");
-        offered(&mut uplink, end + 5.0, 30.0, 0.5e6, 1e6);
+        offered(&mut uplink, end + 5.0, 40.0, 0.5e6, 1e6);
         let recovered = uplink.bps();
-        assert!(recovered > 0.9e6, "no queue for thirty: {recovered}");
+        assert!(recovered > 0.9e6, "no queue for forty: {recovered}");
+    }
+
+    #[test]
+    fn a_queue_that_stands_for_minutes_is_still_a_queue() {
+        let mut uplink = Uplink::new(6e6);
+        let mut report = |second: u64, wait_ms: u32| {
+            for at in (0..5).map(|i| Time::ZERO + Duration::from_millis(1000 * second + 200 * i)) {
+                let first_us = Some((at.0 as u32).wrapping_add(20_000 + 1000 * wait_ms));
+                let feedback = Feedback { bytes: 25_000, spread_us: 31_700, first_us };
+                uplink.report(at + Duration::from_millis(250), CHILD, at, &feedback);
+            }
+            uplink.bps()
+        };
+        assert!((0..100).map(|second| report(second, 0)).last().unwrap() > 5.9e6);
+        let beside: Vec<f64> = (100..360).map(|second| report(second, 180)).collect();
+        assert!(beside[20..].iter().all(|bps| *bps < 0.7e6), "{beside:?}");
     }
 
     #[test]

@@ -42,6 +42,10 @@ pub enum What {
     HintServer(UpDown),
     /// Loss on every path.
     Loss(Loss),
+    /// The household's upload begins, as the scenario says.
+    Upload,
+    /// And is over.
+    UploadOver,
 }
 
 /// Share of an uplink that may be used for others (DESIGN §4.7); `index` counts with it.
@@ -127,6 +131,10 @@ pub fn steps(scenario: &Scenario) -> Vec<Step> {
     let mut steps: Vec<Step> =
         scenario.events.iter().flat_map(|event| of_event(event, scenario.viewers, &mut kills)).collect();
     steps.extend(churn(scenario));
+    if let Some(household) = &scenario.household {
+        steps.push(Step { at: household.at, what: What::Upload });
+        steps.push(Step { at: household.at + household.seconds, what: What::UploadOver });
+    }
     steps.sort_by(|one, other| one.at.total_cmp(&other.at));
     steps
 }
@@ -140,7 +148,11 @@ fn uplinks(scenario: &Scenario) -> Vec<f64> {
     let mean = drawn.iter().sum::<f64>() / drawn.len().max(1) as f64;
     let wanted = up.index.map(|index| index * scenario.stream.bitrate as f64 / ADMITTED);
     let scale = wanted.map_or(1.0, |wanted| wanted / mean);
-    drawn.into_iter().map(|rate| (rate * scale).clamp(UPLINKS[0], UPLINKS[1])).collect()
+    let mut rates: Vec<f64> = drawn.into_iter().map(|rate| (rate * scale).clamp(UPLINKS[0], UPLINKS[1])).collect();
+    if let Some(household) = &scenario.household {
+        rates[household.viewer] = household.up;
+    }
+    rates
 }
 
 /// As many of each class as its share says, dealt out by lot.
@@ -197,7 +209,7 @@ fn churn(scenario: &Scenario) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::scenario::{Churn, Links, NatShare, Uplinks};
+    use crate::lab::scenario::{Churn, Household, Links, NatShare, Uplinks};
 
     fn home() -> Scenario {
         let up = Uplinks { mean: 3e6, sigma: 0.8, index: Some(1.65) };
@@ -244,6 +256,15 @@ mod tests {
         let steps = super::steps(&changed);
         assert!(!steps.iter().any(|step| (100.0..500.0).contains(&step.at)));
         assert!(steps.iter().filter(|step| step.at >= 500.0).count() > 30);
+    }
+
+    #[test]
+    fn a_household_has_its_uplink_and_its_upload_a_begin_and_an_end() {
+        let household = Household { viewer: 3, up: 6e6, at: 10.0, seconds: 20.0, congestion: "cubic".into() };
+        let scenario = Scenario { churn: Churn::default(), household: Some(household), ..home() };
+        assert_eq!(attachments(&scenario)[3].up_bps, 6e6);
+        let expected = [Step { at: 10.0, what: What::Upload }, Step { at: 30.0, what: What::UploadOver }];
+        assert_eq!(steps(&scenario), expected);
     }
 
     #[test]

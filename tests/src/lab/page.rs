@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use self::chart::{Chart, Series};
 use super::{
     figures::{Measured, Side, percentile, ratio},
+    household::Second,
     record::Audience,
     report::Report,
 };
@@ -75,7 +76,7 @@ fn charts(measured: &Measured) -> Vec<Chart> {
     };
     let believed = look(&|look| ratio(look.limits_bps as f64, look.links_bps));
     let lost = look(&|look| ratio(look.lost as f64, look.substreams as f64));
-    vec![
+    let mut charts = vec![
         chart("Offload", "%", vec![Series::line("viewers", "#1a7f37", offload.collect())]),
         chart(
             "What the origin sends viewers",
@@ -116,7 +117,24 @@ fn charts(measured: &Measured) -> Vec<Chart> {
                 Series::line("of substreams have no path to the origin", "#cf222e", lost),
             ],
         ),
-    ]
+    ];
+    let household = &measured.record.household;
+    if !household.seconds.is_empty() {
+        let mbps = |of: &dyn Fn(&Second) -> u64| {
+            let rates = household.rates(begin, of).into_iter();
+            rates.map(|(at, bps)| (at, bps / 1e6)).collect()
+        };
+        charts.push(chart(
+            "The household's upload",
+            "Mbit/s",
+            vec![
+                Series::line("beside the viewer", "#0969da", mbps(&|second| second.beside)),
+                Series::line("on an idle link", "#8c959f", mbps(&|second| second.alone)),
+                Series::line("what the viewer's host sends for the stream", "#1a7f37", mbps(&|second| second.relayed)),
+            ],
+        ));
+    }
+    charts
 }
 
 /// By whole seconds, over all players.
@@ -142,9 +160,12 @@ mod tests {
     #[test]
     fn a_page_needs_nothing_else_and_shows_everything() {
         let mut measured = measured();
+        measured.record.household = crate::lab::household::tests::household();
         measured.record.events.push((108.0, "partition <x>".into()));
         let page = render(&measured, &Report::new(&measured));
-        for needed in ["Offload", "Lag at the playhead", "stands still", "partition &lt;x&gt;", "Who feeds whom"] {
+        for needed in
+            ["Offload", "Lag at the playhead", "stands still", "household", "partition &lt;x&gt;", "Who feeds whom"]
+        {
             assert!(page.contains(needed), "{needed}");
         }
         assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("NaN"), "{page}");

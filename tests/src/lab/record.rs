@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    household::Household,
     router::{Counters, Sent},
     wall_seconds,
 };
@@ -20,6 +21,8 @@ pub struct Record {
     pub looks: Vec<Look>,
     /// What the scenario made happen, and when (seconds since 1970).
     pub events: Vec<(f64, String)>,
+    /// The household's traffic; nothing if the scenario has none.
+    pub household: Household,
     /// The router's counters at the last second.
     pub last: Counters,
 }
@@ -92,8 +95,8 @@ pub const JOINING_SECONDS: f64 = 10.0;
 impl Record {
     /// Nothing yet.
     pub fn new(broadcaster: usize) -> Self {
-        let (members, seconds, looks, events, last) = Default::default();
-        Self { broadcaster, members, seconds, looks, events, last }
+        let (members, seconds, looks, events, household, last) = Default::default();
+        Self { broadcaster, members, seconds, looks, events, household, last }
     }
 
     pub(super) fn joins(&mut self, host: usize, number: usize, audience: Audience) {

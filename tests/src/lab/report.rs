@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     draw::ADMITTED,
     figures::{Measured, Side, percentile, ratio},
+    household,
     nat::NatClass,
     record::{Audience, Look},
     scenario::Targets,
@@ -53,6 +54,9 @@ pub struct Report {
     pub cost: Cost,
     /// Packets that didn't arrive, from the beginning of the run, viewers' hosts only.
     pub packets: Packets,
+    /// The household's upload, if the scenario has one.
+    #[serde(flatten)]
+    pub household: Option<household::Figures>,
     /// Viewers at the end, one by one.
     pub seats: Vec<SeatReport>,
     /// What the scenario demands and wasn't reached.
@@ -231,6 +235,7 @@ impl Report {
                 router_real_time: measured.real_time,
             },
             packets: Packets::new(measured),
+            household: measured.record.household.figures(&measured.window),
             seats: seats(measured),
             missed: Vec::new(),
         };
@@ -248,11 +253,13 @@ impl Report {
             (value.is_none_or(|value| value > target)).then(|| format!("{name} above {target}"))
         };
         let playback = &self.playback;
+        let household = self.household.and_then(|figures| figures.household_ratio);
         let missed = [
             at_least("offload", self.offload, targets.offload_min),
             at_most("lag p95", playback.lag_p95_seconds, targets.lag_p95_max),
             at_most("startup p95", playback.startup_p95_seconds, targets.startup_p95_max),
             at_most("stalled ratio", playback.stalled_ratio, targets.stalled_ratio_max),
+            at_least("household ratio", household, targets.household_ratio_min),
         ];
         missed.into_iter().flatten().collect()
     }
@@ -433,6 +440,7 @@ impl fmt::Display for Report {
             "packets: {} delivered, {} lost, {} dropped before uplinks, {} before downlinks, {} at NATs",
             packets.delivered, packets.lost, packets.up_dropped, packets.down_dropped, packets.filtered
         )?;
+        self.household.iter().try_for_each(|figures| writeln!(f, "{figures}"))?;
         self.missed.iter().try_for_each(|missed| writeln!(f, "MISSED: {missed}"))
     }
 }
@@ -464,6 +472,17 @@ mod tests {
         assert_eq!(json["origin"]["direct_bytes"], 10_000);
         assert_eq!(json["seats"].as_array().unwrap().len(), 2);
         assert!(report.to_string().contains("90.00 %"), "{report}");
+    }
+
+    #[test]
+    fn a_households_figures_stand_beside_the_others() {
+        let mut measured = measured();
+        assert!(serde_json::to_value(Report::new(&measured)).unwrap().get("household_ratio").is_none());
+        measured.record.household = household::tests::household();
+        measured.scenario.targets.household_ratio_min = Some(0.9);
+        let report = Report::new(&measured);
+        assert_eq!(serde_json::to_value(&report).unwrap()["household_ratio"], 0.8);
+        assert_eq!(report.missed, ["household ratio below 0.9"]);
     }
 
     #[test]

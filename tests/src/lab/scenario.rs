@@ -41,6 +41,8 @@ pub struct Scenario {
     pub churn: Churn,
     /// What happens while it is measured.
     pub events: Vec<Event>,
+    /// Traffic of one viewer's household.
+    pub household: Option<Household>,
     /// What must be reached; a miss is exit code 1.
     pub targets: Targets,
 }
@@ -157,6 +159,28 @@ pub struct Event {
     pub churn_per_minute: Option<f64>,
 }
 
+/// An upload over TCP beside a viewer, and one on an idle link of the same kind to compare it with.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Household {
+    /// Whose household, counted from 0.
+    pub viewer: usize,
+    /// Its uplink, whatever was drawn.
+    pub up: f64,
+    /// How long into the measurement the upload begins.
+    pub at: f64,
+    /// And how long it lasts.
+    pub seconds: f64,
+    /// The kernel's congestion control it uses.
+    #[serde(default = "cubic")]
+    pub congestion: String,
+}
+
+/// What most computers and phones at home use.
+fn cubic() -> String {
+    "cubic".into()
+}
+
 /// See [`Event::hint_server`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -179,6 +203,8 @@ pub struct Targets {
     pub startup_p95_max: Option<f64>,
     /// Most of the time stalled, 0 to 1.
     pub stalled_ratio_max: Option<f64>,
+    /// Least [`household_ratio`](super::household::Figures::household_ratio).
+    pub household_ratio_min: Option<f64>,
 }
 
 impl Scenario {
@@ -241,9 +267,23 @@ impl Scenario {
             "churn: per_minute must be 0 to 60, killed 0 to 1"
         );
         self.paths.loss.check().map_err(anyhow::Error::msg)?;
+        self.household.iter().try_for_each(|household| self.check_household(household))?;
         self.events
             .iter()
             .try_for_each(|event| self.check_event(event).with_context(|| format!("the event at {}", event.at)))
+    }
+
+    fn check_household(&self, household: &Household) -> Result<()> {
+        let Household { viewer, up, at, seconds, .. } = household;
+        ensure!(*viewer < self.viewers, "household: there is no such viewer; the first is 0");
+        ensure!((1e4..=1e11).contains(up), "household: its uplink must have 10 kbit/s to 100 Gbit/s");
+        ensure!(
+            *at >= 0.0 && *seconds >= 3.0,
+            "household: the upload lasts at least 3 s, and begins in the measurement"
+        );
+        ensure!(at + seconds <= self.seconds as f64, "household: the upload lasts longer than the measurement");
+        ensure!(self.churn.per_minute == 0.0, "household: its viewer must stay, so there can't be churn");
+        Ok(())
     }
 
     fn check_event(&self, event: &Event) -> Result<()> {
@@ -297,6 +337,7 @@ impl Default for Scenario {
             servers: Servers::default(),
             churn: Churn::default(),
             events: Vec::new(),
+            household: None,
             targets: Targets::default(),
         }
     }
@@ -357,6 +398,7 @@ mod tests {
         assert!(told("events = [{ at = 1 }]").contains("one thing"));
         assert!(told("events = [{ at = 1, heal = true, kill = 0 }]").contains("one thing"));
         assert!(told("events = [{ at = 1, partition = [['nowhere']] }]").contains("nowhere"));
+        assert!(told("household = { viewer = 0, up = 6e6, at = 50, seconds = 20 }").contains("longer than"));
         assert_eq!(told("events = [{ at = 1, loss = { bursts = { begin = 0.01, end = 0.2, loss = 0.5 } } }]"), "sound");
         assert!(Scenario::find("no-such").is_err_and(|error| error.to_string().contains("quiet")));
     }

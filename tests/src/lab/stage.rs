@@ -9,12 +9,14 @@ use tokio::{task::JoinSet, time::sleep};
 use super::{
     ask,
     draw::{self, What},
+    household::{self, Uploads},
     link::Loss,
     network::{Host, INTERFACE, Network},
     record::{Audience, Record},
     router::Attachment,
     scenario::{Scenario, UpDown},
     seat::{Exit, Seat, Watched, inside},
+    wall_seconds,
 };
 use crate::fleet::{
     Binaries, Broadcast, BroadcastOptions, Common, Fleet, HintServer, READY_WITHIN, SEGMENTS_FOR_PLAYERS, http::Stats,
@@ -38,6 +40,7 @@ pub(super) struct Stage {
     pub(super) attachments: Vec<Attachment>,
     loss: Loss,
     groups: Vec<Vec<String>>,
+    uploads: Option<Uploads>,
     fleet: Arc<Fleet>,
     pub(super) network: Network,
 }
@@ -92,6 +95,7 @@ impl Stage {
             attachments: draw::attachments(&scenario),
             loss: scenario.paths.loss,
             groups: Vec::new(),
+            uploads: None,
             fleet,
             network,
             scenario,
@@ -164,6 +168,8 @@ impl Stage {
                 }
                 self.record.event(format!("loss {loss:?}"));
             }
+            What::Upload => self.begin_upload().await?,
+            What::UploadOver => self.end_upload(),
         }
         Ok(())
     }
@@ -186,11 +192,44 @@ impl Stage {
 
     /// Reads the router's counters.
     pub(super) fn count(&mut self) -> Result<()> {
-        let counters = self.network.counters(&[self.broadcaster.id])?;
+        let household = self.household();
+        let senders: Vec<_> = [self.broadcaster.id].into_iter().chain(household.as_ref().map(|host| host.id)).collect();
+        let counters = self.network.counters(&senders)?;
         let stalled = self.seats.iter().filter(|seat| seat.viewer.is_some());
         let stalled = stalled.filter(|seat| seat.probe.state().as_deref() == Some("stalled")).count();
         self.record.second(&counters, stalled);
+        if let Some(host) = household {
+            let tcp = self.uploads.as_ref().and_then(|uploads| counters.sent.get(&(host.id, uploads.elsewhere.id)));
+            let (beside, alone) = self.uploads.as_ref().map(Uploads::received).unwrap_or_default();
+            let relayed = counters.hosts[host.id].up_bytes - tcp.map_or(0, |sent| sent.tcp);
+            let second = household::Second { wall: wall_seconds(), beside, alone, relayed };
+            self.record.household.seconds.push(second);
+        }
         Ok(())
+    }
+
+    /// The host of the viewer whose household uploads, if the scenario has one and it is there.
+    fn household(&self) -> Option<Host> {
+        let number = self.scenario.household.as_ref()?.viewer;
+        let seat = self.seats.iter().find(|seat| seat.number == number && seat.viewer.is_some())?;
+        Some(seat.host.clone())
+    }
+
+    async fn begin_upload(&mut self) -> Result<()> {
+        let Some(options) = self.scenario.household.clone() else { return Ok(()) };
+        let viewer = self.household().context("the household's viewer isn't there")?;
+        let twin = self.network.join(Attachment { loss: self.loss, ..self.attachments[options.viewer] })?;
+        let elsewhere = self.network.join(draw::server_attachment(&self.scenario))?;
+        self.uploads = Some(Uploads::begin(viewer, twin, elsewhere, &options.congestion).await?);
+        self.record.event("a household's upload".into());
+        self.record.household.upload = wall_seconds()..f64::MAX;
+        Ok(())
+    }
+
+    fn end_upload(&mut self) {
+        self.record.household.upload.end = wall_seconds();
+        self.record.event("the upload is over".into());
+        self.uploads.iter().for_each(Uploads::end);
     }
 
     /// Asks every node for its statistics; the answers come with [`Stage::catch_up`]. Does nothing while it waits for
