@@ -288,7 +288,7 @@ impl Peer {
             stream: self.config.stream,
             role: self.config.role,
             region: self.config.region.clone(),
-            uplink_bps: self.uplink_bps() as u64,
+            uplink_bps: self.uplink_told(),
             renditions: self.tracks.iter().map(|t| t.rendition).collect(),
             addrs: Vec::new(),
             neighbours: u16::try_from(self.neighbours.viewers()).unwrap_or(u16::MAX),

@@ -177,7 +177,8 @@ impl Peer {
             let substream = &track.substreams[usize::from(s)];
             let above = substream.parent.filter(|parent| *parent != self.config.source);
             let below_root = above.is_some() && substream.path.len() == ROOT_CHILD_PATH;
-            if !(below_root && track.waits_too_long(now.mono, s)) {
+            let tries = substream.trial.is_some();
+            if tries || !(below_root && track.waits_too_long(now.mono, s)) {
                 continue;
             }
             let Some(source) = self.neighbours.source() else {
@@ -186,17 +187,21 @@ impl Peer {
             };
             if self.neighbours.is_willing(source, track.rendition, s, now.mono) {
                 tracing::debug!(parent = ?substream.parent, substream = s, "root silent, asking the broadcaster");
-                self.switch(now.mono, t, s, source, out);
+                self.doubt_parent(now.mono, t, s, Some(source), out);
             }
         }
     }
 
-    /// Leaves the parent of a substream for another at once.
-    fn switch(&mut self, now: Time, t: usize, s: u8, to: PeerId, out: &mut Vec<Output>) {
-        self.abandon(t, s, out);
+    /// The parent of a substream may bring nothing any more: others are tried, first `other`. It is left when one of them
+    /// brought a chunk, for if everything is late at once, everybody would lose its place otherwise.
+    fn doubt_parent(&mut self, now: Time, t: usize, s: u8, other: Option<PeerId>, out: &mut Vec<Output>) {
+        self.take_back_ahead(t, s, false, out);
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
-        (substream.parent, substream.since) = (Some(to), now);
-        substream.look_at = now + STAY_MIN;
+        substream.misses = 0;
+        substream.failed_trials = 0;
+        substream.noticed = true;
+        substream.trial = other;
+        substream.look_at = now;
     }
 
     /// A pull-ahead request was answered with a chunk.
@@ -288,34 +293,38 @@ impl Peer {
         }
     }
 
-    /// The parent won't have us: look elsewhere, first where it pointed.
+    /// The parent, or who is on trial, won't have us: look elsewhere, first where it pointed.
     pub(super) fn refused_by(&mut self, now: Now, request: &InFlight, instead: &[PeerId]) {
         let Some(t) = self.track_index(request.rendition, request.epoch) else { return };
         let s = self.tracks[t].substream_of(request.number);
         if let Some(neighbour) = self.neighbours.find_mut(request.to) {
             neighbour.refused(request.rendition, s, now.mono, &mut self.rng);
         }
+        let named = self.named(now.mono, request, s, instead);
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
         if substream.trial == Some(request.to) {
             substream.trial = None;
             substream.failed_trials = substream.failed_trials.saturating_add(1);
             if substream.noticed && substream.failed_trials < TRIALS_MAX {
                 substream.look_at = now.mono;
+                substream.trial = named.filter(|named| Some(*named) != substream.parent);
             }
             return self.free_request(request);
         }
-        let held = substream.parent == Some(request.to);
-        if held {
-            self.tracks[t].substreams[usize::from(s)].orphan(Time::ZERO);
-            self.tracks[t].repair_at = now.mono;
+        if substream.parent != Some(request.to) {
+            return;
         }
-        let named = instead.iter().find(|p| self.neighbours.is_willing(**p, request.rendition, s, now.mono));
-        let substream = &mut self.tracks[t].substreams[usize::from(s)];
-        if let (true, Some(peer), false) = (held, named, substream.rank == Some(0)) {
-            substream.parent = Some(*peer);
-            substream.since = now.mono;
+        substream.orphan(Time::ZERO);
+        if let (Some(peer), false) = (named, substream.rank == Some(0)) {
+            (substream.parent, substream.since) = (Some(peer), now.mono);
             substream.look_at = now.mono + self.config.improve_interval;
         }
+        self.tracks[t].repair_at = now.mono;
+    }
+
+    /// The first of those a refusal names that can be asked.
+    fn named(&self, now: Time, refused: &InFlight, s: u8, instead: &[PeerId]) -> Option<PeerId> {
+        instead.iter().find(|peer| self.neighbours.is_willing(**peer, refused.rendition, s, now)).copied()
     }
 
     /// Whether a refusal of this request leaves a substream without a parent. Refused trials are many where uplinks are
@@ -336,8 +345,7 @@ impl Peer {
         }
     }
 
-    /// Somebody else had a chunk the parent did not bring in time: it is tried. The parent is left when another brought a chunk;
-    /// if everything was late at once, everybody would lose its place otherwise.
+    /// Somebody else had a chunk the parent did not bring in time.
     pub(super) fn missed(&mut self, now: Now, t: usize, s: u8, had_it: PeerId, out: &mut Vec<Output>) {
         let rendition = self.tracks[t].rendition;
         let willing = self.neighbours.is_willing(had_it, rendition, s, now.mono);
@@ -348,13 +356,7 @@ impl Peer {
             return;
         }
         tracing::debug!(?parent, other = ?had_it, substream = s, "parent late, trying another");
-        self.take_back_ahead(t, s, false, out);
-        let substream = &mut self.tracks[t].substreams[usize::from(s)];
-        substream.misses = 0;
-        substream.failed_trials = 0;
-        substream.noticed = true;
-        substream.trial = Some(had_it).filter(|_| willing);
-        substream.look_at = now.mono;
+        self.doubt_parent(now.mono, t, s, Some(had_it).filter(|_| willing), out);
     }
 
     /// Takes back pull-ahead requests for chunks that came another way meanwhile. Returns whether that was to have been the

@@ -133,8 +133,12 @@ impl Peer {
     /// Upload we offer, bits per second: less than we send at, or every chunk would wait for the one before it, and less what
     /// our own requests and acknowledgements take.
     pub(super) fn uplink_bps(&self) -> f64 {
-        let received: f64 = self.tracks.iter().filter_map(super::track::Track::rate_bps).sum();
-        (self.pace_bps() * self.config.uplink_share - received * RECEIVING_COST).max(0.0)
+        (self.pace_bps() * self.config.uplink_share - self.received_bps() * RECEIVING_COST).max(0.0)
+    }
+
+    /// Rate of all that is followed, bits per second.
+    fn received_bps(&self) -> f64 {
+        self.tracks.iter().filter_map(super::track::Track::rate_bps).sum()
     }
 
     /// What we send at, bits per second: the person's limit or what the link carries, whichever is less.
@@ -158,10 +162,17 @@ impl Peer {
         u16::try_from(slots.saturating_sub(self.uploads.child_count())).unwrap_or(u16::MAX)
     }
 
-    /// Upload as neighbours are told, bits per second: none if it isn't enough for one child, as repairs would come too late.
+    /// Upload as neighbours and hint servers are told, bits per second: none if it isn't enough for one child, as repairs would
+    /// come too late. Until it is measured no more than would give back what is received: by claiming more a newcomer would
+    /// take the place of somebody able.
     pub(super) fn uplink_told(&self) -> u64 {
-        let carries_a_child = self.config.role == Role::Source || (0..self.tracks.len()).all(|t| self.slots(t) > 0);
-        if self.uploads.child_count() > 0 || carries_a_child { self.uplink_bps() as u64 } else { 0 }
+        let source = self.config.role == Role::Source;
+        let carries_a_child = source || (0..self.tracks.len()).all(|t| self.slots(t) > 0);
+        if self.uploads.child_count() == 0 && !carries_a_child {
+            return 0;
+        }
+        let known = source || self.tracks.is_empty() || self.uploads.uplink().measured_bps().is_some();
+        if known { self.uplink_bps() as u64 } else { self.uplink_bps().min(self.received_bps()) as u64 }
     }
 
     fn enqueue(&mut self, now: Time, t: usize, to: PeerId, id: RequestId, (number, kind): (ChunkNumber, Kind)) {

@@ -85,6 +85,8 @@ const TENURE_MIN: Duration = Duration::from_secs(8);
 const TURN: Duration = Duration::from_secs(60);
 /// So long a child is served after a stronger one took its place: time for some trials elsewhere (a guess).
 const NOTICE: Duration = Duration::from_secs(6);
+/// A root that had to go is served longer: what looks for a parent is all its tree, and most of those it knows are below it.
+const ROOT_NOTICE: Duration = Duration::from_secs(20);
 /// It is told after this long: by then the stronger one and its descendants know their new path, and aren't the weaker
 /// one's descendants any more.
 const NOTICE_AFTER: Duration = Duration::from_millis(1200);
@@ -122,7 +124,8 @@ impl Uploads {
         self.dismiss(|c| now.since(c.last) >= CHILD_EXPIRY || c.is_gone(now));
         let same = |c: &Child| c.is(child.peer, child.rendition, child.substream);
         if let Some(at) = self.children.iter().position(same) {
-            let goes = self.children[at].leaving.is_some_and(|since| now.since(since) >= NOTICE);
+            let notice = if let Limit::CopiesPerSubstream(_) = limit { ROOT_NOTICE } else { NOTICE };
+            let goes = self.children[at].leaving.is_some_and(|since| now.since(since) >= notice);
             if goes || self.is_surplus(at, limit) {
                 self.children.swap_remove(at);
                 return false;
@@ -174,7 +177,7 @@ impl Uploads {
     fn give_notice(&mut self, now: Time, weaker: &Child, limit: Limit) {
         let most = match limit {
             Limit::Slots(max) => max / 4 + 1,
-            Limit::CopiesPerSubstream(max) => max,
+            Limit::CopiesPerSubstream(max) => max * 2,
         };
         let leaving = |c: &&Child| c.leaving.is_some() && limit.is_shared(c, weaker);
         if self.children.iter().filter(leaving).count() >= most

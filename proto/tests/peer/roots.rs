@@ -101,10 +101,12 @@ fn who_comes_back_after_a_silence_finds_its_place_taken() {
     rig.ask(id(3), Kind::Next, 2 * CHUNKS);
     let (asked, out) = rig.ask(id(2), Kind::Next, 2 * CHUNKS);
     assert!(answered(&out, asked).is_none(), "it is served for a while");
-    rig.pass(8 * SECOND); // longer than notice is
-    for (viewer, stays) in [(2, false), (3, true)] {
-        let (asked, out) = rig.ask(id(viewer), Kind::Next, 2 * CHUNKS + u64::from(SUBSTREAMS));
-        assert_eq!(answered(&out, asked).is_none(), stays, "viewer {viewer}");
+    for (after, served) in [(9, true), (9, true), (9, false)] {
+        rig.pass(after * SECOND);
+        for (viewer, stays) in [(2, served), (3, true)] {
+            let (asked, out) = rig.ask(id(viewer), Kind::Next, 2 * CHUNKS + u64::from(SUBSTREAMS));
+            assert_eq!(answered(&out, asked).is_none(), stays, "viewer {viewer}");
+        }
     }
 }
 
