@@ -60,12 +60,13 @@ impl Peer {
         let (Some(parent), None) = (substream.asked(), substream.in_flight) else { return };
         let Some(number) = track.next_wanted(s) else { return };
         let (rendition, epoch) = (track.rendition, track.epoch);
-        let feedback = &mut self.tracks[t].substreams[usize::from(s)].feedback;
-        let feedback = feedback.take_if(|(of, _)| *of == parent).map(|(_, feedback)| feedback);
+        let substream = &mut self.tracks[t].substreams[usize::from(s)];
+        let root_silent = substream.root_silent && parent == self.config.source;
+        let feedback = substream.feedback.take_if(|(of, _)| *of == parent).map(|(_, feedback)| feedback);
         let id =
             self.requests.open(InFlight { to: parent, rendition, epoch, number, purpose: Purpose::Next, at: now.mono });
         self.tracks[t].substreams[usize::from(s)].in_flight = Some(Ahead { id, number, to: parent });
-        let request = ChunkRequest { kind: Kind::Next, epoch, rendition, number, feedback };
+        let request = ChunkRequest { kind: Kind::Next, epoch, rendition, number, feedback, root_silent };
         out.push(Output::Request { id, to: parent, request });
     }
 
@@ -188,6 +189,7 @@ impl Peer {
             if self.neighbours.is_willing(source, track.rendition, s, now.mono) {
                 tracing::debug!(parent = ?substream.parent, substream = s, "root silent, asking the broadcaster");
                 self.doubt_parent(now.mono, t, s, Some(source), out);
+                self.tracks[t].substreams[usize::from(s)].root_silent = true;
             }
         }
     }
@@ -236,7 +238,7 @@ impl Peer {
             track.repair_at = now.mono; // what was passed over won't come by itself
         }
         let substream = &mut track.substreams[usize::from(s)];
-        substream.misses = 0;
+        (substream.misses, substream.root_silent) = (0, false);
         let feedback = Feedback {
             bytes: len,
             spread_us: u32::try_from(spread.as_micros()).unwrap_or(u32::MAX),

@@ -106,7 +106,7 @@ impl Peer {
         let id =
             self.requests.open(InFlight { to: holder, rendition, epoch, number, purpose: Purpose::Get, at: now.mono });
         tracing::debug!(?holder, %number, "repair");
-        let request = ChunkRequest { kind: Kind::Get, epoch, rendition, number, feedback: None };
+        let request = ChunkRequest { kind: Kind::Get, epoch, rendition, number, feedback: None, root_silent: false };
         out.push(Output::Request { id, to: holder, request });
     }
 

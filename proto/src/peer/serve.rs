@@ -84,6 +84,7 @@ impl Peer {
         }
         let uplink_bps = self.neighbours.find(from).map_or(0, super::neighbours::Neighbour::uplink_bps);
         let child = Child::new(from, rendition, s, uplink_bps, now.mono);
+        let child = if request.root_silent && self.config.role == Role::Source { child.below_silence() } else { child };
         let was_silent = self.uploads.was_silent(now.mono, &child);
         if let Some(feedback) = &request.feedback {
             self.uploads.report(now.mono, (from, rendition, s), feedback);

@@ -43,6 +43,8 @@ pub(crate) struct Substream {
     pub(crate) trial: Option<PeerId>,
     /// The parent will soon refuse us.
     pub(crate) noticed: bool,
+    /// The parent is a root, and brought nothing for too long.
+    pub(crate) root_silent: bool,
     /// Trials that failed since a chunk came.
     pub(crate) failed_trials: u8,
     pub(crate) in_flight: Option<Ahead>,
@@ -222,7 +224,7 @@ impl Substream {
     pub(crate) fn orphan(&mut self, look_at: Time) {
         self.parent = None;
         self.trial = None;
-        self.noticed = false;
+        (self.noticed, self.root_silent) = (false, false);
         self.in_flight = None;
         self.misses = 0;
         self.feedback = None;

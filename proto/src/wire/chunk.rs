@@ -20,6 +20,8 @@ message! {
         4 => number: ChunkNumber,
         /// How the previous chunk from this neighbour arrived.
         5 => feedback: Option<Feedback>,
+        /// Who asks is fed by a root that has fallen silent, and would take its place.
+        6 => root_silent: bool,
     }
 }
 
