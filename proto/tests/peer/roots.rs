@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use starling_proto::wire::{ChunkHeader, ChunkStatus, Kind, NeighbourInfo, Roster, RosterMember};
-use starling_proto::{Config, Input, Outcome, Output, PeerId};
+use starling_proto::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Kind, NeighbourInfo, Roster, RosterMember};
+use starling_proto::{Config, Input, Outcome, Output, PeerId, RequestId};
 
 use crate::rig::*;
 
@@ -78,6 +78,20 @@ fn a_child_that_falls_silent_makes_room() {
         rig.pass(2 * SECOND);
         let (asked, out) = rig.ask(id(3), Kind::Next, 2 * CHUNKS);
         assert_eq!(answered(&out, asked).is_none(), silent, "silent: {silent}");
+    }
+}
+
+#[test]
+fn who_is_fed_by_a_silent_root_waits_less_for_its_place() {
+    for root_silent in [true, false] {
+        let mut rig = broadcaster(&[]);
+        assert!(takes(&mut rig, 2, 0));
+        rig.feed(Input::Produced { announcement: announcement(EPOCH, 1, rig.now) });
+        rig.pass(SECOND * 3 / 4);
+        let (id, from) = (RequestId(99), id(3));
+        let request = ChunkRequest { root_silent, ..request(Kind::Next, EPOCH, 2 * CHUNKS) };
+        let out = rig.feed(Input::Requested { from, id, request });
+        assert_eq!(answered(&out, id).is_none(), root_silent, "root silent: {root_silent}");
     }
 }
 

@@ -207,6 +207,27 @@ fn of_silent_neighbours_no_answer_is_waited_for_when_only_the_origin_can_be_in_t
 }
 
 #[test]
+fn a_late_parent_stays_until_another_delivers() {
+    let (mut rig, mut out) = with_two_neighbours();
+    let (_, parent, _, number) = requests(&out)[0];
+    let other = if parent == id(2) { id(3) } else { id(2) };
+    let substream = number as usize % usize::from(SUBSTREAMS);
+    for missed in [number, number + u64::from(SUBSTREAMS)] {
+        out = rig.check(missed, Some(other), true);
+    }
+    let ahead = |out: &[Output]| {
+        let next =
+            |r: &&(RequestId, PeerId, Kind, u64)| r.2 == Kind::Next && r.3 % u64::from(SUBSTREAMS) == substream as u64;
+        requests(out).iter().find(next).map(|r| (r.0, r.1)).unwrap()
+    };
+    let (asked, tried) = ahead(&out);
+    assert_eq!((tried, rig.peer.parents()[substream]), (other, Some(parent)));
+    let refused = Outcome::Without(ChunkHeader::without_chunk(ChunkStatus::Refused));
+    let out = rig.feed(Input::Responded { id: asked, outcome: refused });
+    assert_eq!((ahead(&out).1, rig.peer.parents()[substream]), (parent, Some(parent)), "its place is kept");
+}
+
+#[test]
 fn who_is_given_notice_tries_others_and_keeps_its_parent_until_one_delivers() {
     let (mut rig, mut out) = with_two_neighbours();
     let (open, parent, _, number) = requests(&out)[0];
