@@ -263,7 +263,9 @@ impl Neighbour {
     pub(crate) fn refused(&mut self, rendition: RenditionId, substream: u8, now: Time, rng: &mut Rng) {
         let at = self.refusals.iter().position(|r| r.rendition == rendition && r.substream == substream);
         let times = at.map_or(0, |i| self.refusals.swap_remove(i).times);
-        let wait = REFUSAL_BACKOFF * (1 << times.min(4));
+        // A root's place is free from one moment to the next.
+        let doubles = if self.role == Some(Role::Source) { 1 } else { 4 };
+        let wait = REFUSAL_BACKOFF * (1 << times.min(doubles));
         let until = now + wait + rng.jitter(wait);
         self.refusals.retain(|r| r.until > now);
         self.refusals.push(Refusal { rendition, substream, until, times: times.saturating_add(1) });

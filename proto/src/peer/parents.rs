@@ -121,6 +121,13 @@ impl Peer {
                 return None;
             }
         }
+        // A root is gone: who was fed by it and is able takes its place, or is told who did.
+        if substream.root_silent && substream.parent.is_none() && self.is_able() {
+            let willing = |p: &PeerId| self.neighbours.is_willing(*p, rendition, s, now);
+            if let Some(source) = self.neighbours.source().filter(|_| serves).filter(willing) {
+                return Some((source, SOURCE_COST));
+            }
+        }
         let usable = |n: &&Neighbour| {
             let below = self.uploads.children_of(rendition, s).any(|child| child == n.peer);
             !n.refuses(rendition, s, now) && n.role == Some(Role::Viewer) && !below && leaving != Some(n.peer)
@@ -390,7 +397,11 @@ impl Peer {
             for substream in track.substreams.iter_mut().filter(|s| s.parent == Some(peer)) {
                 match substream.trial.take() {
                     Some(trial) => (substream.parent, substream.noticed) = (Some(trial), false),
-                    None => substream.orphan(Time::ZERO),
+                    None => {
+                        let root_gone = substream.path.len() == ROOT_CHILD_PATH;
+                        substream.orphan(Time::ZERO);
+                        substream.root_silent = root_gone;
+                    }
                 }
                 track.repair_at = now;
             }

@@ -6,6 +6,7 @@ use crate::wire::control::Cancel;
 use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Kind, Role};
 
 use super::io::Output;
+use super::neighbours::Neighbour;
 use super::parents::PATH_MAX;
 use super::requests::InFlight;
 use super::uploads::{Child, Limit, Parked, Ready, refusal};
@@ -18,6 +19,10 @@ const PARKED_PER_NEIGHBOUR_MAX: usize = 32;
 /// What receiving takes of the uplink, as a share of what is received: requests, acknowledgements, statuses (in the lab a
 /// viewer of 1 Mbit/s sends some 60 kbit/s beside chunks).
 const RECEIVING_COST: f64 = 0.06;
+/// A viewer's uplink is measured, and it has neighbours, some seconds after it came (in the lab); while at least so many and
+/// half the audience are that old, nobody younger becomes a root (guesses).
+const SETTLED_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
+const SETTLED_MIN: usize = 4;
 /// Slots told at most; beyond it the number means nothing.
 const SLOTS_MAX: usize = 512;
 
@@ -82,7 +87,7 @@ impl Peer {
         if track.substreams[usize::from(s)].path.contains(&from.tag()) {
             return Some(ChunkHeader::without_chunk(ChunkStatus::Loop));
         }
-        let uplink_bps = self.neighbours.find(from).map_or(0, super::neighbours::Neighbour::uplink_bps);
+        let uplink_bps = self.neighbours.find(from).map_or(0, Neighbour::uplink_bps);
         let child = Child::new(from, rendition, s, uplink_bps, now.mono);
         let child = if request.root_silent && self.config.role == Role::Source { child.below_silence() } else { child };
         let was_silent = self.uploads.was_silent(now.mono, &child);
@@ -94,7 +99,8 @@ impl Peer {
         let seed = roster.filter(|roster| seeding::rank(roster, rendition, s, from) == Some(0));
         // Whoever is able may stay a root for a while: below it is a whole tree. But nobody of all trees, nor for ever.
         let yields = |peer, had_turn| seed.is_some_and(|roster| had_turn || seeding::is_abler(roster, from, peer));
-        if !self.uploads.admit(child, limit, was_silent, yields) {
+        let too_new = seed.is_none() && !request.root_silent && self.is_too_new(now.mono, from);
+        if too_new || !self.uploads.admit(child, limit, was_silent, yields) {
             let instead = self.uploads.children_of(rendition, s).filter(|p| *p != from).take(INSTEAD_MAX).collect();
             return Some(refusal(instead));
         }
@@ -114,6 +120,15 @@ impl Peer {
         let parked = Parked::new(id, from, (rendition, epoch), s, number, now.mono);
         let held = of_theirs < PARKED_PER_NEIGHBOUR_MAX && self.uploads.park(parked);
         (!held).then(|| refusal(Vec::new()))
+    }
+
+    /// Whether the broadcaster leaves a free root's place to somebody else: newcomers ask first, and most of the audience is
+    /// connected to it, so that whoever was fed by the root will ask.
+    fn is_too_new(&self, now: Time, peer: PeerId) -> bool {
+        let settled = |n: &Neighbour| n.role == Some(Role::Viewer) && now.since(n.since) >= SETTLED_AFTER;
+        self.config.role == Role::Source
+            && !self.neighbours.find(peer).is_some_and(settled)
+            && self.neighbours.iter().filter(|n| settled(n)).count() >= (self.audience as usize / 2).max(SETTLED_MIN)
     }
 
     fn limit(&self, t: usize) -> Limit {
@@ -163,6 +178,11 @@ impl Peer {
         u16::try_from(slots.saturating_sub(self.uploads.child_count())).unwrap_or(u16::MAX)
     }
 
+    /// Whether our uplink is known to carry as much as we receive.
+    pub(super) fn is_able(&self) -> bool {
+        self.uploads.uplink().measured_bps().is_some() && self.pace_bps() >= self.received_bps()
+    }
+
     /// Upload as neighbours and hint servers are told, bits per second: none if it isn't enough for one child, as repairs would
     /// come too late. Until it is measured no more than would give back what is received: by claiming more a newcomer would
     /// take the place of somebody able.
@@ -179,7 +199,7 @@ impl Peer {
     fn enqueue(&mut self, now: Time, t: usize, to: PeerId, id: RequestId, (number, kind): (ChunkNumber, Kind)) {
         let track = &self.tracks[t];
         let Some((segment, index)) = track.window.find(number) else { return };
-        let uplink_bps = self.neighbours.find(to).map_or(0, super::neighbours::Neighbour::uplink_bps);
+        let uplink_bps = self.neighbours.find(to).map_or(0, Neighbour::uplink_bps);
         self.uploads.enqueue(Ready {
             id,
             to,
