@@ -29,10 +29,15 @@ pub(crate) fn is_abler(roster: &[(PeerId, u32)], a: PeerId, b: PeerId) -> bool {
     let weight = |peer| roster.iter().find(|(member, _)| *member == peer).map(|(_, weight)| *weight);
     let Some(of_a) = weight(a) else { return false };
     let Some(of_b) = weight(b) else { return true };
+    of_a / 2 >= of_b || (is_strong(roster, a) && !is_strong(roster, b))
+}
+
+/// Whether a member is in the roster's stronger half.
+pub(crate) fn is_strong(roster: &[(PeerId, u32)], member: PeerId) -> bool {
     let mut weights: Vec<u32> = roster.iter().map(|(_, weight)| *weight).collect();
     weights.sort_unstable();
-    let median = weights[weights.len() / 2];
-    of_a / 2 >= of_b || (of_a >= median && of_b < median)
+    let own = roster.iter().find(|(peer, _)| *peer == member);
+    own.is_some_and(|(_, own)| *own >= weights[weights.len() / 2])
 }
 
 /// A truncated-exponential delay in `[0, spread]`, most of them late, a few early, so that of `n` who wait about two

@@ -98,7 +98,11 @@ impl Peer {
         let roster = self.roster.as_ref().filter(|_| self.config.role == Role::Source);
         let seed = roster.filter(|roster| seeding::rank(roster, rendition, s, from) == Some(0));
         // Whoever is able may stay a root for a while: below it is a whole tree. But nobody of all trees, nor for ever.
-        let yields = |peer, had_turn| seed.is_some_and(|roster| had_turn || seeding::is_abler(roster, from, peer));
+        let yields = |peer, had_turn| {
+            seed.is_some_and(|roster| {
+                had_turn && seeding::is_strong(roster, from) || seeding::is_abler(roster, from, peer)
+            })
+        };
         let too_new = seed.is_none() && !request.root_silent && self.is_too_new(now.mono, from);
         if too_new || !self.uploads.admit(child, limit, was_silent, yields) {
             let instead = self.uploads.children_of(rendition, s).filter(|p| *p != from).take(INSTEAD_MAX).collect();

@@ -82,8 +82,9 @@ const LATE_AFTER: Duration = Duration::from_millis(500);
 const CHILD_EXPIRY: Duration = Duration::from_secs(12);
 /// A child stays at least this long before a stronger one may replace it (a guess; keeps trees from churning).
 const TENURE_MIN: Duration = Duration::from_secs(8);
-/// After this long a root's place goes to the one drawn by lot, however able it is: it may be one that pollutes or brings
-/// nothing, which the broadcaster can't see (a guess; shorter ones move trees for nothing).
+/// After this long a root's place goes to the one drawn by lot if that is in the roster's stronger half, however able the root
+/// is: it may be one that pollutes or brings nothing, which the broadcaster can't see (a guess; shorter ones move trees for
+/// nothing).
 const TURN: Duration = Duration::from_secs(60);
 /// So long a child is served after a stronger one took its place: time for some trials elsewhere (a guess).
 const NOTICE: Duration = Duration::from_secs(6);

@@ -96,6 +96,37 @@ fn who_is_fed_by_a_silent_root_waits_less_for_its_place() {
 }
 
 #[test]
+fn a_newcomer_leaves_a_free_place_to_those_who_are_there() {
+    let mut rig = broadcaster(&[(40, 4000)]);
+    assert!(takes(&mut rig, 20, 0), "nobody else is there");
+    for viewer in 2..=6 {
+        rig.meet(id(viewer), status(1, 7, 1_000_000));
+    }
+    rig.pass(11 * SECOND);
+    for (viewer, takes_it) in [(30, false), (2, true), (40, true)] {
+        rig.meet(id(viewer), status(1, 7, 1_000_000));
+        let free = if viewer == 40 { 2 } else { 1 };
+        assert_eq!(takes(&mut rig, viewer, free), takes_it, "viewer {viewer}; 40 is the seed");
+    }
+}
+
+#[test]
+fn when_a_root_is_gone_those_able_among_its_children_ask_for_its_place() {
+    for able in [true, false] {
+        let mut rig = below_a_root();
+        rig.meet(id(4), status(2, 7, 1_000_000));
+        // Each second request of a child tells how the first one's chunk came: 16 Mbit/s.
+        for number in (0..CHUNKS).filter(|_| able) {
+            rig.ask(id(5), Kind::Next, number);
+            rig.pass(SECOND / 20);
+        }
+        let mut out = rig.feed(Input::Disconnected { peer: id(2) });
+        out.extend(plain(rig.pass(SECOND / 100)));
+        assert_eq!(!asked_of_the_broadcaster(&out).is_empty(), able, "able: {able}");
+    }
+}
+
+#[test]
 fn a_child_that_leaves_makes_room_at_once_and_one_that_takes_a_chunk_back_does_not() {
     for leaves in [true, false] {
         let mut rig = broadcaster(&[]);
