@@ -419,7 +419,7 @@ impl Peer {
             Some(_) | None => {
                 let seen = self.neighbours.iter().filter(|n| n.role == Some(Role::Viewer) && n.uplink_bps() > 0);
                 let weight = |bps: u64| u32::try_from(bps / 1000).unwrap_or(u32::MAX).max(1);
-                let own = (self.id, weight(self.uplink_bps() as u64));
+                let own = (self.id, weight(self.uplink_told())); // as the others see it
                 let serves = self.catalogue.as_ref().is_some_and(|c| c.serves);
                 let own = (!serves && self.config.upload).then_some(own);
                 fallback = seen.map(|n| (n.peer, weight(n.uplink_bps()))).chain(own).collect();
