@@ -486,22 +486,4 @@ impl Peer {
             self.stats.duplicate_bytes += len;
         }
     }
-
-    fn strike(&mut self, peer: PeerId, out: &mut Vec<Output>) {
-        let Some(neighbour) = self.neighbours.find_mut(peer) else { return };
-        neighbour.strikes = neighbour.strikes.saturating_add(1);
-        if neighbour.strikes >= repair::STRIKES_MAX {
-            tracing::debug!(?peer, "gives no answers, let go");
-            out.push(Output::Disconnect { peer });
-        }
-    }
-
-    fn ban(&mut self, now: Now, peer: PeerId, reason: &'static str, out: &mut Vec<Output>) {
-        if self.neighbours.banned.contains(&peer) {
-            return;
-        }
-        self.neighbours.ban(peer);
-        self.disconnected(now, peer);
-        out.push(Output::Ban { peer, reason });
-    }
 }

@@ -383,6 +383,24 @@ impl Peer {
         serves && self.tracks.iter().flat_map(|t| &t.substreams).any(|s| s.rank == Some(0))
     }
 
+    pub(super) fn strike(&mut self, peer: PeerId, out: &mut Vec<Output>) {
+        let Some(neighbour) = self.neighbours.find_mut(peer) else { return };
+        neighbour.strikes = neighbour.strikes.saturating_add(1);
+        if neighbour.strikes >= super::repair::STRIKES_MAX {
+            tracing::debug!(?peer, "gives no answers, let go");
+            out.push(Output::Disconnect { peer });
+        }
+    }
+
+    pub(super) fn ban(&mut self, now: Now, peer: PeerId, reason: &'static str, out: &mut Vec<Output>) {
+        if self.neighbours.banned.contains(&peer) {
+            return;
+        }
+        self.neighbours.ban(peer);
+        self.disconnected(now, peer);
+        out.push(Output::Ban { peer, reason });
+    }
+
     fn source_deadline(&self) -> Time {
         let idle = self.config.role == Role::Viewer && !self.contact.dialling_source;
         if idle && self.neighbours.find(self.config.source).is_none() { self.contact.source_at } else { Time::NEVER }
