@@ -18,10 +18,7 @@ use reqwest::Url;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use starling_node::picture::strip;
-use starling_tests::fleet::{
-    Binaries, Broadcast, BroadcastOptions, Common, Fleet, HintServer, Probe, READY_WITHIN, SEGMENTS_FOR_PLAYERS,
-    Viewer, WatchOptions, http,
-};
+use starling_tests::fleet::{Binaries, Broadcast, Common, Fleet, HintServer, Probe, Viewer, WatchOptions, http};
 use tokio::time::{Instant, sleep};
 
 use self::{browser::Browser, shaka::Shaka};
@@ -112,10 +109,7 @@ struct Stage {
 impl Stage {
     async fn set(part_seconds: Option<f64>) -> Result<Self> {
         let fleet = Fleet::new(Binaries::find()?)?;
-        let hint = fleet.hint_server(&Common::default()).await?;
-        let options = BroadcastOptions { hints: vec![hint.hint.clone()], part_seconds, ..BroadcastOptions::default() };
-        let broadcast = fleet.broadcast("test", &options).await?;
-        broadcast.on_air(SEGMENTS_FOR_PLAYERS, READY_WITHIN).await?;
+        let (hint, broadcast) = fleet.on_air(part_seconds).await?;
         let viewer = fleet.watch(&broadcast.link, &WatchOptions::default()).await?;
         let other = fleet.watch(&broadcast.link, &WatchOptions::default()).await?;
         let probe = fleet.probe(&other.playlist, None, &Common::default())?;

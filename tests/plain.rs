@@ -3,9 +3,7 @@
 use std::{process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use starling_tests::fleet::{
-    Binaries, BroadcastOptions, Common, Fleet, READY_WITHIN, SEGMENTS_FOR_PLAYERS, WatchOptions,
-};
+use starling_tests::fleet::{Binaries, Fleet, WatchOptions};
 use tokio::{process::Command, time::timeout};
 
 /// How much is decoded, seconds of media.
@@ -33,10 +31,7 @@ async fn ffmpeg_plays_a_low_latency_playlist_as_any_other() -> Result<()> {
 
 async fn ffmpeg_plays(part_seconds: Option<f64>) -> Result<()> {
     let fleet = Fleet::new(Binaries::find()?)?;
-    let hint = fleet.hint_server(&Common::default()).await?;
-    let options = BroadcastOptions { hints: vec![hint.hint.clone()], part_seconds, ..BroadcastOptions::default() };
-    let broadcast = fleet.broadcast("test", &options).await?;
-    broadcast.on_air(SEGMENTS_FOR_PLAYERS, READY_WITHIN).await?;
+    let (_hint, broadcast) = fleet.on_air(part_seconds).await?;
     let viewer = fleet.watch(&broadcast.link, &WatchOptions::default()).await?;
 
     let mut ffmpeg = Command::new("ffmpeg");

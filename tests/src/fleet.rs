@@ -138,6 +138,19 @@ impl Fleet {
         Ok(HintServer { hint: ready.remove(0), http: ready.remove(0), program })
     }
 
+    /// A hint server, and a broadcast of the test picture that viewers find through it, by parts of so many seconds or in whole
+    /// segments; returns when players can start.
+    ///
+    /// # Errors
+    /// As [`Fleet::hint_server`], or if too few segments are listed in time.
+    pub async fn on_air(&self, part_seconds: Option<f64>) -> Result<(HintServer, Broadcast)> {
+        let hint = self.hint_server(&Common::default()).await?;
+        let options = BroadcastOptions { hints: vec![hint.hint.clone()], part_seconds, ..BroadcastOptions::default() };
+        let broadcast = self.broadcast("test", &options).await?;
+        broadcast.on_air(SEGMENTS_FOR_PLAYERS, READY_WITHIN).await?;
+        Ok((hint, broadcast))
+    }
+
     /// Starts a broadcaster of `input` and waits until it is ready.
     ///
     /// # Errors

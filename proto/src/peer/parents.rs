@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::id::{ChunkNumber, PeerId};
+use crate::id::{ChunkNumber, PeerId, RenditionId};
 use crate::time::{Now, Time};
 use crate::wire::control::Cancel;
 use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Feedback, Kind, Role};
@@ -112,21 +112,17 @@ impl Peer {
         // Whom the broadcaster gives notice was seed by an older roster.
         let seed = substream.rank == Some(0) && !substream.noticed;
         let leaving = substream.parent.filter(|_| substream.noticed);
-        if seed {
-            let willing = |p: &PeerId| self.neighbours.is_willing(*p, rendition, s, now);
-            if let Some(source) = self.neighbours.source().filter(|_| serves).filter(willing) {
-                return Some((source, -1.0));
-            }
-            if !serves {
-                return None;
-            }
+        let willing = |p: &PeerId| self.neighbours.is_willing(*p, rendition, s, now);
+        let source = self.neighbours.source().filter(|_| serves).filter(willing);
+        if seed && source.is_some() {
+            return source.map(|source| (source, -1.0));
+        }
+        if seed && !serves {
+            return None;
         }
         // A root is gone: who was fed by it and is able takes its place, or is told who did.
-        if substream.root_silent && substream.parent.is_none() && self.is_able() {
-            let willing = |p: &PeerId| self.neighbours.is_willing(*p, rendition, s, now);
-            if let Some(source) = self.neighbours.source().filter(|_| serves).filter(willing) {
-                return Some((source, SOURCE_COST));
-            }
+        if substream.root_silent && substream.parent.is_none() && source.is_some() && self.is_able() {
+            return source.map(|source| (source, SOURCE_COST));
         }
         let usable = |n: &&Neighbour| {
             let below = self.uploads.children_of(rendition, s).any(|child| child == n.peer);
@@ -139,8 +135,7 @@ impl Peer {
         });
         let best = viewers.min_by(|a, b| a.1.total_cmp(&b.1));
         // The broadcaster is asked only by those who find nobody else: it takes one child per substream and names it to others.
-        let source = self.neighbours.source().filter(|_| serves && best.is_none());
-        best.or_else(|| source.filter(|p| self.neighbours.is_willing(*p, rendition, s, now)).map(|p| (p, 0.5)))
+        best.or_else(|| source.map(|source| (source, 0.5)))
     }
 
     fn cost_of(&self, parent: PeerId, t: usize, s: u8) -> Option<f64> {
@@ -280,9 +275,7 @@ impl Peer {
 
     /// The parent will soon refuse us: others are tried while it still serves, first whom it named.
     fn noticed(&mut self, now: Now, t: usize, s: u8, parent: PeerId, instead: &[PeerId]) {
-        let rendition = self.tracks[t].rendition;
-        let willing = |p: &&PeerId| self.neighbours.is_willing(**p, rendition, s, now.mono);
-        let named = instead.iter().find(willing).copied();
+        let named = self.first_willing(now.mono, self.tracks[t].rendition, s, instead);
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
         substream.failed_trials = 0;
         substream.look_at = now.mono;
@@ -309,7 +302,7 @@ impl Peer {
         if let Some(neighbour) = self.neighbours.find_mut(request.to) {
             neighbour.refused(request.rendition, s, now.mono, &mut self.rng);
         }
-        let named = self.named(now.mono, request, s, instead);
+        let named = self.first_willing(now.mono, request.rendition, s, instead);
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
         if substream.trial == Some(request.to) {
             substream.trial = None;
@@ -331,9 +324,9 @@ impl Peer {
         self.tracks[t].repair_at = now.mono;
     }
 
-    /// The first of those a refusal names that can be asked.
-    fn named(&self, now: Time, refused: &InFlight, s: u8, instead: &[PeerId]) -> Option<PeerId> {
-        instead.iter().find(|peer| self.neighbours.is_willing(**peer, refused.rendition, s, now)).copied()
+    /// The first of these that can be asked for a substream.
+    fn first_willing(&self, now: Time, rendition: RenditionId, s: u8, peers: &[PeerId]) -> Option<PeerId> {
+        peers.iter().find(|peer| self.neighbours.is_willing(**peer, rendition, s, now)).copied()
     }
 
     /// Whether a refusal of this request leaves a substream without a parent. Refused trials are many where uplinks are
@@ -357,7 +350,7 @@ impl Peer {
     /// Somebody else had a chunk the parent did not bring in time.
     pub(super) fn missed(&mut self, now: Now, t: usize, s: u8, had_it: PeerId, out: &mut Vec<Output>) {
         let rendition = self.tracks[t].rendition;
-        let willing = self.neighbours.is_willing(had_it, rendition, s, now.mono);
+        let other = self.first_willing(now.mono, rendition, s, &[had_it]);
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
         substream.misses += 1;
         let Some(parent) = substream.parent else { return };
@@ -365,7 +358,7 @@ impl Peer {
             return;
         }
         tracing::debug!(?parent, other = ?had_it, substream = s, "parent late, trying another");
-        self.doubt_parent(now.mono, t, s, Some(had_it).filter(|_| willing), out);
+        self.doubt_parent(now.mono, t, s, other, out);
     }
 
     /// Takes back pull-ahead requests for chunks that came another way meanwhile. Returns whether that was to have been the

@@ -8,8 +8,7 @@ use crate::rng::mix;
 /// Weighted rendezvous hashing (Schindelhauer, Schomaker 2005): the member with the largest −w/ln h wins, h uniform in
 /// (0, 1) from a hash of member and substream. When a member leaves, only its own substreams move.
 pub fn rank(roster: &[(PeerId, u32)], rendition: RenditionId, substream: u8, peer: PeerId) -> Option<usize> {
-    let own = roster.iter().find(|(p, _)| *p == peer)?;
-    let own_score = score(own, rendition, substream);
+    let own_score = score(&(peer, weight(roster, peer)?), rendition, substream);
     let ahead = |member: &&(PeerId, u32)| {
         let theirs = score(member, rendition, substream);
         theirs > own_score || (theirs == own_score && member.0 > peer)
@@ -26,18 +25,26 @@ fn score((peer, weight): &(PeerId, u32), rendition: RenditionId, substream: u8) 
 
 /// Whether `a` is clearly abler to be a root than `b`: twice as strong, or alone on the roster or in its stronger half.
 pub(crate) fn is_abler(roster: &[(PeerId, u32)], a: PeerId, b: PeerId) -> bool {
-    let weight = |peer| roster.iter().find(|(member, _)| *member == peer).map(|(_, weight)| *weight);
-    let Some(of_a) = weight(a) else { return false };
-    let Some(of_b) = weight(b) else { return true };
-    of_a / 2 >= of_b || (is_strong(roster, a) && !is_strong(roster, b))
+    let Some(of_a) = weight(roster, a) else { return false };
+    let Some(of_b) = weight(roster, b) else { return true };
+    let median = median(roster);
+    of_a / 2 >= of_b || (of_a >= median && of_b < median)
 }
 
 /// Whether a member is in the roster's stronger half.
 pub(crate) fn is_strong(roster: &[(PeerId, u32)], member: PeerId) -> bool {
+    weight(roster, member).is_some_and(|own| own >= median(roster))
+}
+
+fn weight(roster: &[(PeerId, u32)], peer: PeerId) -> Option<u32> {
+    roster.iter().find(|(member, _)| *member == peer).map(|(_, weight)| *weight)
+}
+
+/// Of a roster with somebody on it.
+fn median(roster: &[(PeerId, u32)]) -> u32 {
     let mut weights: Vec<u32> = roster.iter().map(|(_, weight)| *weight).collect();
     weights.sort_unstable();
-    let own = roster.iter().find(|(peer, _)| *peer == member);
-    own.is_some_and(|(_, own)| *own >= weights[weights.len() / 2])
+    weights[weights.len() / 2]
 }
 
 /// A truncated-exponential delay in `[0, spread]`, most of them late, a few early, so that of `n` who wait about two

@@ -130,8 +130,7 @@ impl Uploads {
         self.dismiss(|c| now.since(c.last) >= CHILD_EXPIRY || c.is_gone(now));
         let same = |c: &Child| c.is(child.peer, child.rendition, child.substream);
         if let Some(at) = self.children.iter().position(same) {
-            let notice = if let Limit::CopiesPerSubstream(_) = limit { ROOT_NOTICE } else { NOTICE };
-            let goes = self.children[at].leaving.is_some_and(|since| now.since(since) >= notice);
+            let goes = self.children[at].leaving.is_some_and(|since| now.since(since) >= limit.notice());
             if goes || self.is_surplus(at, limit) {
                 self.children.swap_remove(at);
                 return false;
@@ -182,12 +181,8 @@ impl Uploads {
 
     /// A quarter more children than there is room for may be on their way out; beyond it the first must go at once.
     fn give_notice(&mut self, now: Time, weaker: &Child, limit: Limit) {
-        let most = match limit {
-            Limit::Slots(max) => max / 4 + 1,
-            Limit::CopiesPerSubstream(max) => max * 2,
-        };
         let leaving = |c: &&Child| c.leaving.is_some() && limit.is_shared(c, weaker);
-        if self.children.iter().filter(leaving).count() >= most
+        if self.children.iter().filter(leaving).count() >= limit.leaving_max()
             && let Some(first) = self.children.iter().filter(leaving).min_by_key(|c| c.leaving).cloned()
         {
             self.children.retain(|c| !c.is(first.peer, first.rendition, first.substream));
@@ -382,6 +377,22 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
+    /// How long a child is served that has to go.
+    fn notice(self) -> Duration {
+        match self {
+            Self::Slots(_) => NOTICE,
+            Self::CopiesPerSubstream(_) => ROOT_NOTICE,
+        }
+    }
+
+    /// How many may be on their way out at a time.
+    fn leaving_max(self) -> usize {
+        match self {
+            Self::Slots(max) => max / 4 + 1,
+            Self::CopiesPerSubstream(max) => max * 2,
+        }
+    }
+
     /// Whether two children take room from one another.
     fn is_shared(self, a: &Child, b: &Child) -> bool {
         match self {

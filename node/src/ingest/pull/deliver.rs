@@ -179,7 +179,7 @@ impl Delivery {
             self.faults = 0;
             let mut segment = growing.end();
             segment.uri = fetch.uri(listed.number, &listed.url, &listed.uri).unwrap_or_default();
-            segment.offset = listed.range.as_ref().map_or(0, |range| range.start);
+            segment.offset = listed.offset();
             return self.segment(pull, Ok(segment)).await;
         }
         let segment = match fetch.segment(new).await {

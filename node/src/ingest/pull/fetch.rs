@@ -64,8 +64,7 @@ impl<'a> Fetch<'a> {
         let deadline = Instant::now() + (2 * listed.duration).clamp(Duration::from_secs(3), Duration::from_secs(12));
         let init = self.init(new, deadline).await?;
         let body = self.media(listed, (&listed.url, listed.range.as_ref()), SEGMENT_MAX, deadline).await?;
-        let offset = listed.range.as_ref().map_or(0, |range| range.start);
-        Ok(Box::new(Segment { body, uri, offset, ..self.head(listed, init) }))
+        Ok(Box::new(Segment { body, uri, offset: listed.offset(), ..self.head(listed, init) }))
     }
 
     /// Asks for a part that will be listed.

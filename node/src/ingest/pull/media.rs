@@ -83,6 +83,13 @@ pub(super) struct Listed {
     pub(super) parts: Vec<ListedPart>,
 }
 
+impl Listed {
+    /// Where in its resource it begins, bytes.
+    pub(super) fn offset(&self) -> u64 {
+        self.range.as_ref().map_or(0, |range| range.start)
+    }
+}
+
 /// EXT-X-MAP: where an initialization section is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Map {

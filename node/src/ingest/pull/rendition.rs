@@ -71,10 +71,8 @@ impl Rendition {
 /// Number of the newest listed segment that is here already, if the stream is taken up.
 fn newest_held(pull: &Pull, id: RenditionId, base: &Url, playlist: &MediaPlaylist) -> Option<u64> {
     let resume = pull.resume.as_ref()?;
-    let held = |listed: &&Listed| {
-        let offset = listed.range.as_ref().map_or(0, |range| range.start);
-        (resume.has)(id, &published(base, &listed.url, &listed.uri), offset, listed.number)
-    };
+    let held =
+        |listed: &&Listed| (resume.has)(id, &published(base, &listed.url, &listed.uri), listed.offset(), listed.number);
     playlist.segments.iter().rev().find(held).map(|listed| listed.number)
 }
 
