@@ -165,7 +165,7 @@ impl Peer {
 
     /// When to call again with [`Input::Tick`] if nothing else happens.
     pub fn deadline(&self) -> Time {
-        self.quiet_until.min(self.uploads.deadline(self.config.park_timeout))
+        self.quiet_until.min(self.uploads.deadline(self.config.park_timeout, self.uplink_unknown()))
     }
 
     /// Counters since the beginning.

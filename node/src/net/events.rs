@@ -74,7 +74,11 @@ impl Driver {
         } else {
             self.take_announcements(std::slice::from_ref(&envelope))
         };
-        let acceptance = if taken.is_ok() { MessageAcceptance::Accept } else { MessageAcceptance::Reject };
+        let acceptance = match taken {
+            Err(_) => MessageAcceptance::Reject,
+            Ok(()) if self.peer.gives() => MessageAcceptance::Accept,
+            Ok(()) => MessageAcceptance::Ignore, // it isn't passed on
+        };
         self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &from, acceptance);
         self.blame(&from, taken);
     }

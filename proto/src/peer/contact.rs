@@ -37,6 +37,9 @@ const HINTS_RETRY: Duration = Duration::from_secs(3);
 /// Bounds of what a hint server may ask for as refresh interval.
 const REFRESH_MIN_MS: u32 = 500;
 const REFRESH_MAX_MS: u32 = 120_000;
+/// Who has nothing to give tells so this many times less often: its neighbours ask it for nothing, and its link may be too
+/// narrow for more (a guess).
+const SILENT_FACTOR: u32 = 4;
 /// How often a viewer short of neighbours asks one for others.
 const INTRODUCE_EVERY: Duration = Duration::from_secs(5);
 /// How often our place among the seeds is computed anew while there is no roster.
@@ -272,7 +275,8 @@ impl Peer {
     fn tell_status(&mut self, now: Time, out: &mut Vec<Output>) {
         self.contact.status_told = now;
         self.uploads.doubt_old_reports(now);
-        self.contact.status_at = now + self.config.status_interval;
+        let factor = if self.gives() { 1 } else { SILENT_FACTOR };
+        self.contact.status_at = now + self.config.status_interval * factor;
         self.contact.standing_told = (self.depths(now), self.free_slots() > 0);
         let status = self.status(now);
         for neighbour in self.neighbours.iter().filter(|n| n.role == Some(Role::Viewer)) {

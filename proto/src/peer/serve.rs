@@ -9,7 +9,7 @@ use super::io::Output;
 use super::neighbours::Neighbour;
 use super::parents::PATH_MAX;
 use super::requests::InFlight;
-use super::uploads::{Child, Limit, Parked, Ready, refusal};
+use super::uploads::{Child, Limit, Parked, Ready, Standing, refusal};
 use super::{Peer, seeding};
 
 /// Peers named in a refusal.
@@ -103,8 +103,8 @@ impl Peer {
                 had_turn && seeding::is_strong(roster, from) || seeding::is_abler(roster, from, peer)
             })
         };
-        let too_new = seed.is_none() && !request.root_silent && self.is_too_new(now.mono, from);
-        if too_new || !self.uploads.admit(child, limit, was_silent, yields) {
+        let is_new = seed.is_none() && !request.root_silent && self.is_too_new(now.mono, from);
+        if !self.uploads.admit(child, limit, Standing { was_silent, is_new }, yields) {
             let instead = self.uploads.children_of(rendition, s).filter(|p| *p != from).take(INSTEAD_MAX).collect();
             return Some(refusal(instead));
         }
@@ -182,9 +182,19 @@ impl Peer {
         u16::try_from(slots.saturating_sub(self.uploads.child_count())).unwrap_or(u16::MAX)
     }
 
+    /// Whether nobody told yet how chunks of ours arrive. A broadcaster's few copies need no care.
+    pub(super) fn uplink_unknown(&self) -> bool {
+        self.config.role == Role::Viewer && self.uploads.uplink().measured_bps().is_none()
+    }
+
     /// Whether our uplink is known to carry as much as we receive.
     pub(super) fn is_able(&self) -> bool {
         self.uploads.uplink().measured_bps().is_some() && self.pace_bps() >= self.received_bps()
+    }
+
+    /// Whether neighbours can have something of us. Who has nothing to give need not pass on announcements either.
+    pub fn gives(&self) -> bool {
+        self.uplink_told() > 0
     }
 
     /// Upload as neighbours and hint servers are told, bits per second: none if it isn't enough for one child, as repairs would
@@ -234,7 +244,7 @@ impl Peer {
             answer(&parked, ChunkHeader::without_chunk(ChunkStatus::Empty), out);
         }
         let rate = self.pace_bps();
-        while let Some(ready) = self.uploads.next_send(now.mono, rate) {
+        while let Some(ready) = self.uploads.next_send(now.mono, rate, self.uplink_unknown()) {
             let mut header = ChunkHeader::without_chunk(ChunkStatus::Chunk);
             header.number = Some(ready.number);
             header.path = self.path_told(ready.rendition, ready.substream);

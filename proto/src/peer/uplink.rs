@@ -24,6 +24,10 @@ pub(crate) struct Uplink {
     /// Taken for the rate while there is none.
     assumed_bps: f64,
     assumed_most: f64,
+    /// What was sent when, bytes; of `CARRIED_FOR`.
+    carried: VecDeque<(Time, u32)>,
+    /// Of each of the last chunks that didn't arrive in time: the most the link can carry if that is why, bits per second.
+    bounds: VecDeque<f64>,
     /// Share of `rate_bps` that keeps queues short.
     restraint: f64,
     adjusted: Time,
@@ -87,6 +91,10 @@ const COUNT_MIN: u32 = 4;
 /// One slow chunk may have lost a packet; two are no reason to believe in more than so many times the faster's rate (a guess).
 const SLOW_MIN: usize = 2;
 const ASSUMED_OF_FASTEST: f64 = 2.0;
+/// What was sent so long before a chunk may have kept it waiting.
+const CARRIED_FOR: Duration = Duration::from_secs(2);
+/// Sends remembered: of 25 KB each, 25 Mbit/s.
+const CARRIED_MAX: usize = 256;
 /// What nobody reported on for so long may have changed (a guess: a share of a stay).
 const REPORTS_STALE: Duration = Duration::from_secs(60);
 /// Least that is taken for the uplink, bits per second: nobody can be a child of it.
@@ -102,6 +110,8 @@ impl Uplink {
             rate_bps: None,
             assumed_bps,
             assumed_most: assumed_bps,
+            carried: VecDeque::new(),
+            bounds: VecDeque::new(),
             restraint: 1.0,
             adjusted: Time::ZERO,
             sent: 0,
@@ -135,6 +145,34 @@ impl Uplink {
         self.sent += 1;
     }
 
+    /// `bytes` go out, reported on or not.
+    pub(crate) fn carries(&mut self, now: Time, bytes: u32) {
+        self.carried.push_back((now, bytes));
+        while self.carried.len() > CARRIED_MAX
+            || self.carried.front().is_some_and(|(at, _)| now.since(*at) > CARRIED_FOR * 2)
+        {
+            self.carried.pop_front();
+        }
+    }
+
+    /// What went out at `sent` hasn't arrived, perhaps because of the link: then it carries at most everything since some time
+    /// before. Two say enough of an unknown link.
+    pub(crate) fn undelivered(&mut self, now: Time, sent: Time) {
+        if self.rate_bps.is_some() || now <= sent {
+            return;
+        }
+        let before = |at: Time| sent.since(at) <= CARRIED_FOR;
+        let bytes: u64 = self.carried.iter().filter(|(at, _)| before(*at)).map(|(_, bytes)| u64::from(*bytes)).sum();
+        self.bounds.push_back(bytes as f64 * 8.0 / now.since(sent).as_secs_f64());
+        if self.bounds.len() >= SLOW_MIN {
+            let most = self.bounds.drain(..).fold(ASSUMED_MIN, f64::max);
+            if most < self.assumed_bps {
+                self.assumed_bps = most;
+                tracing::debug!(bps = self.assumed_bps, "what was sent doesn't arrive, offering less");
+            }
+        }
+    }
+
     /// A chunk that went out won't be reported on, for no fault of the link's.
     pub(crate) fn excuse(&mut self) {
         self.sent = self.sent.saturating_sub(1);
@@ -154,6 +192,7 @@ impl Uplink {
             let bytes = f64::from(feedback.bytes - FIRST_PACKET);
             let rate = bytes * 8e6 / f64::from(feedback.spread_us.max(SPREAD_MIN_US));
             push(&mut self.rates, now, rate);
+            self.bounds.clear();
             self.doubt();
             while self.rates.len() > SAMPLES_MIN && now.since(self.rates[0].0) > SAMPLE_AGE_MAX {
                 self.rates.pop_front();

@@ -101,6 +101,9 @@ const SILENT_AFTER: Duration = Duration::from_millis(1500);
 const ROOT_SILENT_AFTER: Duration = Duration::from_millis(600);
 /// A child silent for so long is none any more (a guess: twice what makes room for others).
 const GONE_AFTER: Duration = Duration::from_secs(3);
+/// Chunks sent and not reported at a time while nobody knows what the uplink carries: a slow one is jammed by more for seconds,
+/// for its owner's own requests as well; a fast one's reports come after a round trip.
+const UNKNOWN_OPEN_MAX: usize = 2;
 /// How much stronger the newcomer must be (research notes §3.4).
 const REPLACE_FACTOR: u64 = 2;
 
@@ -117,30 +120,34 @@ impl Uploads {
     }
 
     /// Takes `child` on in a substream if there is room, or instead of a weaker one, or of one that `yields`: told who it is
-    /// and whether it had its turn, being there for long or in two places more than `child`. `was_silent`: it is one already, and
-    /// was silent until now. Returns whether `child` is one now.
+    /// and whether it had its turn, being there for long or in two places more than `child`. Returns whether `child` is one now.
     pub(crate) fn admit(
         &mut self,
         child: Child,
         limit: Limit,
-        was_silent: bool,
+        standing: Standing,
         yields: impl Fn(PeerId, bool) -> bool,
     ) -> bool {
         let now = child.last;
         self.dismiss(|c| now.since(c.last) >= CHILD_EXPIRY || c.is_gone(now));
-        let same = |c: &Child| c.is(child.peer, child.rendition, child.substream);
-        if let Some(at) = self.children.iter().position(same) {
+        if let Some(at) = self.children.iter().position(|c| c.is_same(&child)) {
             let goes = self.children[at].leaving.is_some_and(|since| now.since(since) >= limit.notice());
-            if goes || self.is_surplus(at, limit) {
-                self.children.swap_remove(at);
+            let has_place = self.has_place(&child, limit);
+            if (goes && !has_place) || self.is_surplus(at, limit) {
+                self.dismiss(|c| c.is_same(&child));
                 return false;
             }
-            if was_silent && !self.has_place(&child, limit) {
-                self.children[at].leaving.get_or_insert(now);
+            let known = &mut self.children[at];
+            (known.last, known.uplink_bps) = (now, child.uplink_bps);
+            match has_place {
+                true => known.leaving = None,
+                false if standing.was_silent => _ = known.leaving.get_or_insert(now),
+                false => {}
             }
-            self.children[at].last = now;
-            self.children[at].uplink_bps = child.uplink_bps;
             return true;
+        }
+        if standing.is_new {
+            return false;
         }
         if self.has_place(&child, limit) {
             self.children.push(child);
@@ -166,7 +173,7 @@ impl Uploads {
         self.children.iter().any(|c| c.is(child.peer, child.rendition, child.substream) && c.is_silent(now))
     }
 
-    /// Whether there is a place beside those who stay and can be heard.
+    /// Whether there is a place for `child` beside others who stay and can be heard.
     fn has_place(&self, child: &Child, limit: Limit) -> bool {
         let (Limit::Slots(max) | Limit::CopiesPerSubstream(max)) = limit;
         self.rivals(child, limit).count() < max
@@ -175,7 +182,7 @@ impl Uploads {
     /// Who takes room from `child`, which asks now.
     fn rivals<'a>(&'a self, child: &'a Child, limit: Limit) -> impl Iterator<Item = &'a Child> {
         let heard = move |c: &Child| !c.is_unheard_for(child.last, child.patience);
-        let stays = move |c: &&Child| c.leaving.is_none() && heard(c) && limit.is_shared(c, child);
+        let stays = move |c: &&Child| c.leaving.is_none() && heard(c) && limit.is_shared(c, child) && !c.is_same(child);
         self.children.iter().filter(stays)
     }
 
@@ -185,9 +192,9 @@ impl Uploads {
         if self.children.iter().filter(leaving).count() >= limit.leaving_max()
             && let Some(first) = self.children.iter().filter(leaving).min_by_key(|c| c.leaving).cloned()
         {
-            self.children.retain(|c| !c.is(first.peer, first.rendition, first.substream));
+            self.dismiss(|c| c.is_same(&first));
         }
-        let found = self.children.iter_mut().find(|c| c.is(weaker.peer, weaker.rendition, weaker.substream));
+        let found = self.children.iter_mut().find(|c| c.is_same(weaker));
         found.into_iter().for_each(|child| child.leaving = Some(now));
     }
 
@@ -246,7 +253,10 @@ impl Uploads {
     pub(crate) fn taken_back(&mut self, now: Time, from: PeerId, rendition: RenditionId, substream: u8) {
         let child = self.children.iter_mut().find(|c| c.is(from, rendition, substream));
         match child.and_then(|child| child.sent.take()) {
-            Some(sent) if now.since(sent) >= LATE_AFTER => self.uplink.late(now),
+            Some(sent) if now.since(sent) >= LATE_AFTER => {
+                self.uplink.late(now);
+                self.uplink.undelivered(now, sent);
+            }
             Some(_) => self.uplink.excuse(), // it came another way meanwhile
             None => {}
         }
@@ -256,7 +266,9 @@ impl Uploads {
     pub(crate) fn left(&mut self, now: Time, peer: PeerId, rendition: RenditionId, substream: u8) {
         let goes = |c: &Child| c.is(peer, rendition, substream);
         for child in self.children.iter_mut().filter(|c| goes(c)) {
-            child.sent = child.sent.filter(|sent| now.since(*sent) < LATE_AFTER);
+            if let Some(sent) = child.sent.take_if(|sent| now.since(*sent) >= LATE_AFTER) {
+                self.uplink.undelivered(now, sent);
+            }
         }
         self.dismiss(goes);
     }
@@ -311,9 +323,18 @@ impl Uploads {
         self.unpark(|p| now.since(p.since) >= timeout)
     }
 
-    /// The next answer to send, if the uplink is free; it is then busy for as long as the answer takes.
-    pub(crate) fn next_send(&mut self, now: Time, rate_bps: f64) -> Option<Ready> {
-        if self.busy_until > now {
+    /// When another answer may be sent: when the uplink is free, and, if `unknown`, not too much is on it.
+    fn free_at(&self, unknown: bool) -> Time {
+        let mut sent: Vec<Time> = self.children.iter().filter_map(|c| c.sent).filter(|_| unknown).collect();
+        sent.sort_unstable_by(|a, b| b.cmp(a));
+        let heard_at = sent.get(UNKNOWN_OPEN_MAX - 1).map_or(Time::ZERO, |sent| *sent + SILENT_AFTER);
+        self.busy_until.max(heard_at)
+    }
+
+    /// The next answer to send, if the uplink is free; it is then busy for as long as the answer takes. `unknown`: nobody knows
+    /// yet what it carries.
+    pub(crate) fn next_send(&mut self, now: Time, rate_bps: f64, unknown: bool) -> Option<Ready> {
+        if self.free_at(unknown) > now {
             return None;
         }
         let best = (0..self.queue.len()).min_by_key(|i| {
@@ -327,6 +348,7 @@ impl Uploads {
             child.sent = Some(now);
             self.uplink.sends(now);
         }
+        self.uplink.carries(now, ready.len);
         let takes = Duration::from_secs_f64(f64::from(ready.len) * 8.0 / rate_bps.max(1000.0));
         self.busy_until = now + takes;
         Some(ready)
@@ -360,11 +382,20 @@ impl Uploads {
         &self.uplink
     }
 
-    pub(crate) fn deadline(&self, timeout: Duration) -> Time {
-        let send = if self.queue.is_empty() { Time::NEVER } else { self.busy_until };
+    pub(crate) fn deadline(&self, timeout: Duration, unknown: bool) -> Time {
+        let send = if self.queue.is_empty() { Time::NEVER } else { self.free_at(unknown) };
         let park = self.parked.first().map_or(Time::NEVER, |p| p.since + timeout);
         send.min(park)
     }
+}
+
+/// What speaks against somebody who asks for a place.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Standing {
+    /// It has one, and was silent until now: it goes if it is full without it.
+    pub(crate) was_silent: bool,
+    /// It came just now, and isn't taken on.
+    pub(crate) is_new: bool,
 }
 
 /// How many children fit.
@@ -437,6 +468,10 @@ impl Child {
 
     fn is_unheard_for(&self, now: Time, time: Duration) -> bool {
         self.sent.is_some_and(|sent| self.last <= sent && now.since(sent) >= time)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.is(other.peer, other.rendition, other.substream)
     }
 
     fn is(&self, peer: PeerId, rendition: RenditionId, substream: u8) -> bool {
