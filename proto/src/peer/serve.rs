@@ -194,19 +194,20 @@ impl Peer {
 
     /// Whether neighbours can have something of us. Who has nothing to give need not pass on announcements either.
     pub fn gives(&self) -> bool {
-        self.uplink_told() > 0
+        let carries_a_child = self.config.role == Role::Source || (0..self.tracks.len()).all(|t| self.slots(t) > 0);
+        self.config.upload && (carries_a_child || self.uploads.child_count() > 0)
     }
 
     /// Upload as neighbours and hint servers are told, bits per second: none if it isn't enough for one child, as repairs would
     /// come too late. Until it is measured no more than would give back what is received: by claiming more a newcomer would
     /// take the place of somebody able.
     pub(super) fn uplink_told(&self) -> u64 {
-        let source = self.config.role == Role::Source;
-        let carries_a_child = source || (0..self.tracks.len()).all(|t| self.slots(t) > 0);
-        if self.uploads.child_count() == 0 && !carries_a_child {
+        if !self.gives() {
             return 0;
         }
-        let known = source || self.tracks.is_empty() || self.uploads.uplink().measured_bps().is_some();
+        let known = self.config.role == Role::Source
+            || self.tracks.is_empty()
+            || self.uploads.uplink().measured_bps().is_some();
         if known { self.uplink_bps() as u64 } else { self.uplink_bps().min(self.received_bps()) as u64 }
     }
 

@@ -386,6 +386,20 @@ mod tests {
     }
 
     #[test]
+    fn two_chunks_that_do_not_arrive_say_how_little_an_unknown_link_carries() {
+        let mut uplink = Uplink::new(4e6);
+        let ms = |ms| Time::ZERO + Duration::from_millis(ms);
+        (0..2).for_each(|_| uplink.carries(ms(5_000), 12_500));
+        uplink.undelivered(ms(5_800), ms(5_000));
+        assert_eq!(uplink.bps(), 4e6, "one may have lost a packet");
+        uplink.undelivered(ms(6_000), ms(5_000));
+        assert_eq!(uplink.bps(), 250_000.0, "25 KB in 0.8 s at most");
+        uplink.carries(ms(20_000), 12_500);
+        (0..2).for_each(|_| uplink.undelivered(ms(20_800), ms(20_000)));
+        assert_eq!(uplink.bps(), 125_000.0);
+    }
+
+    #[test]
     fn a_first_burst_need_not_be_reported_at_once() {
         let mut uplink = Uplink::new(4e6);
         let fast = Feedback { bytes: 12_000, spread_us: 10_000, first_us: None };

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use starling_proto::wire::ChunkStatus;
-use starling_proto::wire::{ChunkHeader, Role};
-use starling_proto::{Config, Input, Outcome, Time};
+use bytes::Bytes;
+use starling_proto::wire::{ChunkHeader, ChunkStatus, Hint, HintResponse, Role};
+use starling_proto::{Config, Input, Outcome, Output, Time};
 
 use crate::rig::*;
 
@@ -93,4 +93,38 @@ fn being_refused_for_hours_does_no_harm() {
         out = rig.feed(Input::Responded { id: open, outcome: Outcome::Without(refusal) });
     }
     assert!(refusals > 300);
+}
+
+#[test]
+fn who_has_nothing_to_give_tells_less_often_how_it_stands() {
+    let statuses = |upload| {
+        let mut rig = Rig::new(Config { upload, ..viewer() });
+        rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
+        rig.feed(Input::Followed { rendition: RENDITION });
+        rig.meet(id(2), status(1, 7, 1_000_000));
+        let told = |o: &Output| matches!(o, Output::Tell { request, .. } if request.status.is_some());
+        plain(rig.pass(Duration::from_secs(100))).iter().filter(|o| told(o)).count()
+    };
+    let (gives, takes) = (statuses(true), statuses(false));
+    assert!((19..=22).contains(&gives) && (4..=7).contains(&takes), "{gives}, {takes}");
+}
+
+#[test]
+fn few_dials_begin_at_a_time() {
+    let mut rig = Rig::viewer(true);
+    let hint = |n| Hint { peer: id(n), addrs: vec![Bytes::from_static(b"somewhere")], proximity: 1, uplink_bps: 0 };
+    let hints = (2..12).map(hint).collect();
+    let response = HintResponse {
+        hints,
+        refresh_ms: 10_000,
+        roster: Bytes::new(),
+        audience: 0,
+        place: String::new(),
+        error: None,
+    };
+    let dials =
+        |out: &[Output]| out.iter().filter(|o| matches!(o, Output::Dial { peer, .. } if *peer != SOURCE)).count();
+    assert_eq!(dials(&rig.feed(Input::Hinted { response: Box::new(response) })), 3);
+    assert_eq!(dials(&rig.feed(Input::Connected { peer: id(2) })), 1, "one is there");
+    assert_eq!(dials(&plain(rig.pass(Duration::from_secs(2)))), 4, "as many as it wants, as time passes");
 }

@@ -22,9 +22,14 @@ fn broadcaster(members: &[(u8, u32)]) -> Rig {
     rig
 }
 
-/// Whether the broadcaster takes this viewer on in this substream.
+/// Whether the broadcaster takes this viewer on in this substream, or keeps it.
 fn takes(rig: &mut Rig, viewer: u8, substream: u64) -> bool {
-    let (asked, out) = rig.ask(id(viewer), Kind::Next, CHUNKS + substream);
+    takes_for(rig, viewer, CHUNKS + substream)
+}
+
+/// As [`takes`], for a chunk that isn't there yet.
+fn takes_for(rig: &mut Rig, viewer: u8, number: u64) -> bool {
+    let (asked, out) = rig.ask(id(viewer), Kind::Next, number);
     answered(&out, asked).is_none()
 }
 
@@ -229,4 +234,46 @@ fn who_is_named_by_a_parent_that_refuses_is_dialled_however_many_neighbours_ther
     assert!(dials(&out, id(50)));
     let out = rig.feed(Input::Introduced { infos: vec![info(51)] });
     assert!(!dials(&out, id(51)), "hearsay can wait");
+}
+
+#[test]
+fn a_root_that_was_silent_keeps_a_place_that_nobody_took() {
+    let mut rig = broadcaster(&[]);
+    assert!(takes(&mut rig, 2, 0));
+    rig.feed(Input::Produced { announcement: announcement(EPOCH, 1, rig.now) });
+    rig.pass(2 * SECOND);
+    assert!(takes_for(&mut rig, 2, 2 * CHUNKS));
+    assert!(!takes_for(&mut rig, 3, 2 * CHUNKS), "there is one place");
+}
+
+#[test]
+fn who_has_to_go_stays_when_its_place_is_free_again() {
+    let mut rig = broadcaster(&[]);
+    assert!(takes(&mut rig, 2, 0));
+    rig.feed(Input::Produced { announcement: announcement(EPOCH, 1, rig.now) });
+    rig.pass(2 * SECOND);
+    let next = 2 * CHUNKS;
+    assert!(takes_for(&mut rig, 3, next), "the other is silent");
+    assert!(takes_for(&mut rig, 2, next), "it is served for a while");
+    rig.feed(cancelled(id(3), next, true, None));
+    for _ in 0..4 {
+        assert!(takes_for(&mut rig, 2, next));
+        rig.pass(9 * SECOND);
+    }
+    assert!(!takes_for(&mut rig, 3, next), "the place is taken");
+}
+
+#[test]
+fn a_newcomer_that_got_a_place_below_a_silent_root_keeps_it() {
+    let mut rig = broadcaster(&[]);
+    for viewer in 2..=6 {
+        rig.meet(id(viewer), status(1, 7, 1_000_000));
+    }
+    rig.pass(11 * SECOND);
+    rig.meet(id(30), status(1, 7, 1_000_000));
+    let (asked, from) = (RequestId(99), id(30));
+    let request = ChunkRequest { root_silent: true, ..request(Kind::Next, EPOCH, CHUNKS) };
+    let out = rig.feed(Input::Requested { from, id: asked, request });
+    assert!(answered(&out, asked).is_none());
+    assert!(takes(&mut rig, 30, 0));
 }

@@ -286,3 +286,25 @@ fn who_leaves_soon_says_nothing_against_the_link_and_who_waited_in_vain_does() {
     let told = offered(SECOND * 3 / 4, Some(fast));
     assert!(told > 5_000_000, "what came is told on leaving, and measures the link: {told}");
 }
+
+#[test]
+fn while_nobody_knows_what_the_uplink_carries_two_chunks_are_under_way() {
+    let mut rig = Rig::new(Config { upload_limit_bps: None, ..viewer() });
+    rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
+    rig.feed(Input::Followed { rendition: RENDITION });
+    rig.announce(0);
+    (0..CHUNKS).for_each(|number| _ = rig.hold(number));
+    let sent = |out: &[Output]| {
+        let chunk = |o: &&Output| matches!(o, Output::Answer { header, .. } if header.status == ChunkStatus::Chunk);
+        out.iter().filter(chunk).count()
+    };
+    let mut out: Vec<Output> = (0..4).flat_map(|s| rig.ask(id(2 + s as u8), Kind::Next, s).1).collect();
+    out.extend(plain(rig.pass(SECOND)));
+    assert_eq!(sent(&out), 2);
+    // The first of them tells how it came.
+    let mut out = rig.ask(id(2), Kind::Next, CHUNKS).1;
+    out.extend(plain(rig.pass(SECOND / 4)));
+    assert_eq!(sent(&out), 1, "the third");
+    let out = plain(rig.pass(3 * SECOND));
+    assert_eq!(sent(&out), 1, "the fourth when nobody is waited for any more");
+}
