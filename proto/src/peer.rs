@@ -436,12 +436,13 @@ impl Peer {
         }
         let others = |p: &PeerId| substream.parent.is_some_and(|parent| parent != *p) && substream.trial != Some(*p);
         let repaired = from.filter(others);
+        let awaited = substream.in_flight.is_some_and(|ahead| ahead.number == number);
         let was_trial = self.cancel_if_here(now, t, number, out);
-        if let Some(peer) = repaired {
-            self.stats.repaired_chunks += 1;
-            if !was_trial {
-                self.missed(now, t, s, peer, out);
-            }
+        self.stats.repaired_chunks += u64::from(repaired.is_some());
+        // Where a tree is cut off nobody near has what is missing, and only the origin brings it.
+        let by_origin = from.is_none() && awaited;
+        if (repaired.is_some() || by_origin) && !was_trial {
+            self.missed(now, t, s, repaired, out);
         }
         self.cancel_repairs(t, number, out);
         if let Some(neighbour) = from.and_then(|p| self.neighbours.find_mut(p)) {

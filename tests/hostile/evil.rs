@@ -189,6 +189,7 @@ impl Life {
             tracks: vec![track],
             free_slots: 60_000,
             uplink_bps: 10_000_000_000,
+            guessed: false,
         }
     }
 }

@@ -111,6 +111,7 @@ fn hello(stream: StreamId) -> Hello {
             tracks: Vec::new(),
             free_slots: 10,
             uplink_bps: 1_000_000,
+            guessed: false,
         },
         agent: "abroad/99".into(),
     }

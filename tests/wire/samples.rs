@@ -99,6 +99,7 @@ sample!(Status requires [1, 2, 4, 5] {
     tracks: vec(TrackStatus::sample(), 0..4),
     free_slots: any::<u16>(),
     uplink_bps: any::<u64>(),
+    guessed: any::<bool>(),
 });
 
 sample!(TrackStatus requires [1] { rendition: rendition(), head: of(chunk()), depths: blob(), lags: blob() });

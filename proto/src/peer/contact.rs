@@ -126,6 +126,7 @@ impl Peer {
             tracks: self.tracks.iter().map(track).collect(),
             free_slots: self.free_slots(),
             uplink_bps: self.uplink_told(),
+            guessed: self.uplink_unknown(),
         }
     }
 
@@ -175,7 +176,7 @@ impl Peer {
         if self.uploads.child_count() == 0 && self.free_slots() == 0 && !self.contact.standing_told.1 {
             return;
         }
-        let depths = self.tracks.first().map(|t| &t.substreams).into_iter().flatten().map(|s| s.depth(now));
+        let depths = self.depths(now).into_iter();
         let (told, room) = &self.contact.standing_told;
         let fed = |depth: u8| depth != TrackStatus::NO_PATH;
         if !depths.map(fed).eq(told.iter().copied().map(fed)) || (self.free_slots() > 0) != *room {
@@ -279,7 +280,7 @@ impl Peer {
         self.contact.status_at = now + self.config.status_interval * factor;
         self.contact.standing_told = (self.depths(now), self.free_slots() > 0);
         let status = self.status(now);
-        for neighbour in self.neighbours.iter().filter(|n| n.role == Some(Role::Viewer)) {
+        for neighbour in self.neighbours.iter().filter(|n| n.role.is_some()) {
             let request = ControlRequest { status: Some(status.clone()), ..ControlRequest::none() };
             out.push(Output::Tell { to: neighbour.peer, request: Box::new(request) });
         }

@@ -68,8 +68,8 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(12);
 /// Dials begun at a time: each is some packets of full size, more of which than this the queue of a slow home link doesn't hold
 /// (in the lab: 200 ms at 0.13 Mbit/s).
 const DIALS_AT_ONCE: usize = 3;
-/// What is dialled for longer only waits: some round trips.
-const DIAL_BEGINS: Duration = Duration::from_millis(300);
+/// What is dialled for longer isn't waited for: a handshake takes two round trips, or both links are slow.
+const DIAL_BEGINS: Duration = Duration::from_millis(500);
 /// First wait before a peer that could not be reached is tried again; doubles up to 2⁶ times that.
 const REDIAL_AFTER: Duration = Duration::from_millis(750);
 /// First wait after a refusal; doubles up to 2⁴ times that. Longer than a status interval at its shortest.

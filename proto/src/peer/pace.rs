@@ -8,6 +8,8 @@ use crate::wire::Rendition;
 /// Waits and limits of one track.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
+    /// Segments come in parts.
+    pub(crate) parts: bool,
     /// From announcement to the moment the chunks must be here.
     pub(crate) due: Duration,
     /// From the moment a player first wants what was announced before we joined to the moment it must be here: a player that
@@ -58,6 +60,7 @@ impl Pace {
 
     fn segments(target: Duration, config: &Config) -> Self {
         Self {
+            parts: false,
             due: target.mul_f64(config.deadline_share).max(Duration::from_millis(500)),
             catch_up: target.mul_f64(CATCH_UP_SHARE * config.deadline_share),
             patience: (config.repair_patience.as_secs_f64(), target.as_secs_f64() * PATIENCE_SHARE_MAX),
@@ -78,6 +81,7 @@ impl Pace {
     fn parts(config: &Config) -> Self {
         let due = config.part_due;
         Self {
+            parts: true,
             due,
             catch_up: due.mul_f64(0.5),
             patience: (due.as_secs_f64() * 0.2, due.as_secs_f64() * 0.5),

@@ -347,14 +347,14 @@ impl Peer {
         }
     }
 
-    /// Somebody else had a chunk the parent did not bring in time.
-    pub(super) fn missed(&mut self, now: Now, t: usize, s: u8, had_it: PeerId, out: &mut Vec<Output>) {
+    /// Somebody else, or the origin, had a chunk the parent did not bring in time.
+    pub(super) fn missed(&mut self, now: Now, t: usize, s: u8, had_it: Option<PeerId>, out: &mut Vec<Output>) {
         let rendition = self.tracks[t].rendition;
-        let other = self.first_willing(now.mono, rendition, s, &[had_it]);
+        let other = self.first_willing(now.mono, rendition, s, had_it.as_slice());
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
         substream.misses += 1;
         let Some(parent) = substream.parent else { return };
-        if substream.misses < MISSES_MAX || parent == had_it || substream.trial.is_some() {
+        if substream.misses < MISSES_MAX || Some(parent) == had_it || substream.trial.is_some() {
             return;
         }
         tracing::debug!(?parent, other = ?had_it, substream = s, "parent late, trying another");

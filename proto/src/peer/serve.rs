@@ -87,15 +87,19 @@ impl Peer {
         if track.substreams[usize::from(s)].path.contains(&from.tag()) {
             return Some(ChunkHeader::without_chunk(ChunkStatus::Loop));
         }
-        let uplink_bps = self.neighbours.find(from).map_or(0, Neighbour::uplink_bps);
+        let source = self.config.role == Role::Source;
+        let proven = |n: &&Neighbour| n.status.as_ref().is_some_and(|status| !status.guessed);
+        // Below a root is a whole tree: no guess is believed there.
+        let asker = self.neighbours.find(from).filter(|n| !source || proven(n));
+        let uplink_bps = asker.map_or(0, Neighbour::uplink_bps);
         let child = Child::new(from, rendition, s, uplink_bps, now.mono);
-        let child = if request.root_silent && self.config.role == Role::Source { child.below_silence() } else { child };
+        let child = if request.root_silent && source { child.below_silence() } else { child };
         let was_silent = self.uploads.was_silent(now.mono, &child);
         if let Some(feedback) = &request.feedback {
             self.uploads.report(now.mono, (from, rendition, s), feedback);
         }
         let limit = self.limit(t);
-        let roster = self.roster.as_ref().filter(|_| self.config.role == Role::Source);
+        let roster = self.roster.as_ref().filter(|_| source && asker.is_some());
         let seed = roster.filter(|roster| seeding::rank(roster, rendition, s, from) == Some(0));
         // Whoever is able may stay a root for a while: below it is a whole tree. But nobody of all trees, nor for ever.
         let yields = |peer, had_turn| {

@@ -1,5 +1,7 @@
 //! One rendition as a peer follows it.
 
+use std::time::Duration;
+
 use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, RequestId};
 use crate::time::{Time, WallTime};
 use crate::wire::{Feedback, Rendition, TrackStatus};
@@ -79,7 +81,11 @@ pub(crate) struct Ahead {
 }
 
 /// A path nothing came by for this long is none. Above the longest usual segment duration.
-const PATH_EXPIRY: std::time::Duration = std::time::Duration::from_secs(12);
+const PATH_EXPIRY: Duration = Duration::from_secs(12);
+/// As [`PATH_EXPIRY`] in low latency, at least and in chunks of a substream that should have come: who still claims a path
+/// when its tree is cut off keeps others in it.
+const PATH_EXPIRY_PARTS: Duration = Duration::from_secs(3);
+const PATH_EXPIRY_CHUNKS: f64 = 3.0;
 
 impl Track {
     pub(crate) fn new(rendition: &Rendition, epoch: Epoch, pace: Pace, joined: WallTime) -> Self {
@@ -174,14 +180,27 @@ impl Track {
 
     /// How far from the origin we are in each substream.
     pub(crate) fn depths(&self, now: Time) -> Vec<u8> {
-        self.substreams.iter().map(|s| s.depth(now)).collect()
+        let expiry = self.path_expiry();
+        self.substreams.iter().map(|s| s.depth(now, expiry)).collect()
+    }
+
+    fn path_expiry(&self) -> Duration {
+        match self.rate_bps().filter(|_| self.pace.parts) {
+            Some(rate) => {
+                let every = self.chunk_bits() * f64::from(self.count()) / rate.max(1.0);
+                Duration::try_from_secs_f64(every * PATH_EXPIRY_CHUNKS)
+                    .unwrap_or(PATH_EXPIRY)
+                    .clamp(PATH_EXPIRY_PARTS, PATH_EXPIRY)
+            }
+            None => PATH_EXPIRY,
+        }
     }
 }
 
 impl Substream {
-    pub(crate) fn depth(&self, now: Time) -> u8 {
+    fn depth(&self, now: Time, expiry: Duration) -> u8 {
         let seeds = self.rank == Some(0) && self.parent.is_none();
-        let fed = self.fed != Time::ZERO && now.since(self.fed) < PATH_EXPIRY;
+        let fed = self.fed != Time::ZERO && now.since(self.fed) < expiry;
         match () {
             () if !fed => TrackStatus::NO_PATH,
             () if seeds => 0,

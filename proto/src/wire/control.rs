@@ -88,6 +88,8 @@ message! {
         4 => free_slots: u16,
         /// Upload it offers to the mesh, bits per second; 0: it uploads nothing.
         5 => uplink_bps: u64,
+        /// That is a guess: nobody told yet how what it sends arrives.
+        6 => guessed: bool,
     }
 }
 

@@ -53,7 +53,14 @@ fn statuses() -> impl Strategy<Value = Status> {
             let lags = Bytes::from(depths.iter().rev().copied().collect::<Vec<u8>>());
             let head = head.map(ChunkNumber);
             let track = TrackStatus { rendition: RENDITION, head, depths: Bytes::from(depths), lags };
-            Status { epoch: Epoch(epoch), catalogue_version: 1, tracks: vec![track], free_slots, uplink_bps }
+            Status {
+                epoch: Epoch(epoch),
+                catalogue_version: 1,
+                tracks: vec![track],
+                free_slots,
+                uplink_bps,
+                guessed: false,
+            }
         },
     )
 }

@@ -212,7 +212,7 @@ pub(crate) fn hello(status: Status) -> Hello {
 pub(crate) fn status(depth: u8, head: u64, uplink_bps: u64) -> Status {
     let depths = Bytes::from(vec![depth; usize::from(SUBSTREAMS)]);
     let track = TrackStatus { rendition: RENDITION, head: Some(ChunkNumber(head)), depths, lags: Bytes::new() };
-    Status { epoch: EPOCH, catalogue_version: 1, tracks: vec![track], free_slots: 8, uplink_bps }
+    Status { epoch: EPOCH, catalogue_version: 1, tracks: vec![track], free_slots: 8, uplink_bps, guessed: false }
 }
 
 /// What was answered to `id`, in order.

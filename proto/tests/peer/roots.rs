@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use starling_proto::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Kind, NeighbourInfo, Roster, RosterMember};
+use starling_proto::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Kind, NeighbourInfo, Roster, RosterMember, Status};
 use starling_proto::{Config, Input, Outcome, Output, PeerId, RequestId};
 
 use crate::rig::*;
@@ -35,9 +35,18 @@ fn takes_for(rig: &mut Rig, viewer: u8, number: u64) -> bool {
 
 /// How many places `others` get while each substream has one of `first` as its root.
 fn places_taken(members: &[(u8, u32)], first: [u8; SUBSTREAMS as usize], others: &[u8]) -> usize {
+    places_taken_by(members, first, others, false)
+}
+
+/// As [`places_taken`]; `guessed`: nobody knows yet what their uplinks carry.
+fn places_taken_by(members: &[(u8, u32)], first: [u8; SUBSTREAMS as usize], others: &[u8], guessed: bool) -> usize {
     let mut rig = broadcaster(members);
     for (substream, root) in first.iter().enumerate() {
         assert!(takes(&mut rig, *root, substream as u64), "there is room");
+    }
+    let strangers = first.iter().filter(|root| members.iter().all(|(member, _)| member != *root));
+    for (viewer, weight) in members.iter().copied().chain(strangers.map(|root| (*root, 4000))) {
+        rig.meet(id(viewer), Status { guessed, ..status(1, 7, u64::from(weight) * 1000) });
     }
     rig.pass(10 * SECOND); // longer than any tenure
     for (substream, root) in first.iter().enumerate() {
@@ -58,6 +67,7 @@ fn a_root_that_is_not_able_yields_to_the_seed() {
     let even: Vec<_> = (2..10).map(|n| (n, 4000)).collect();
     let seeds: Vec<u8> = (2..10).collect();
     assert_eq!(places_taken(&even, [20, 21, 22, 23], &seeds), usize::from(SUBSTREAMS), "off the roster");
+    assert_eq!(places_taken_by(&even, [20, 21, 22, 23], &seeds, true), 0, "nobody is proven to be able");
     let uneven: Vec<_> = (2..10).map(|n| (n, if n < 6 { 500 } else { 50_000 })).collect();
     let taken = places_taken(&uneven, [2, 3, 4, 5], &[6, 7, 8, 9]);
     assert!(taken >= 3, "in its weaker half: {taken} of {SUBSTREAMS} taken");
