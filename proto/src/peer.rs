@@ -256,7 +256,7 @@ impl Peer {
         let Some(catalogue) = &self.catalogue else { return false };
         let Some(shape) = catalogue.rendition(rendition) else { return false };
         let joined = self.clock.now(now);
-        self.tracks.push(Track::new(shape, catalogue.epoch, Pace::of(shape, &self.config), joined));
+        self.tracks.push(Track::new(shape, catalogue.epoch, Pace::of(shape, &self.config), joined, now.mono));
         true
     }
 
@@ -305,6 +305,9 @@ impl Peer {
             None => begin,
         });
         track.repair_at = heard;
+        if !fresh.is_empty() {
+            track.heard_news(heard);
+        }
         let fresh = first.0 + fresh.start as u64..first.0 + fresh.end as u64;
         self.fresh_chunks(heard, t, fresh.map(ChunkNumber), produced);
     }

@@ -340,17 +340,17 @@ impl Peer {
             return;
         }
         let count = self.neighbours.iter().filter(|n| n.role.is_some()).count();
-        for track in self.tracks.iter_mut().filter(|t| t.wants_window() && t.window_at <= now) {
+        for track in self.tracks.iter_mut().filter(|t| t.window_due() <= now) {
             let following = |n: &&super::neighbours::Neighbour| n.track(track.rendition).is_some();
             // The broadcaster knows for certain; but all who missed something would ask it at once.
-            let asked = self.neighbours.iter().find(|n| n.role == Some(Role::Source) && track.from.is_none());
+            let hears_nothing = track.hole_asks == 0;
+            let asked = self.neighbours.iter().find(|n| n.role == Some(Role::Source) && hears_nothing);
             let likely = self.neighbours.iter().filter(following).count();
             let asked = asked.or_else(|| self.neighbours.iter().filter(following).nth(self.rng.below(likely)));
             let asked =
                 asked.or_else(|| self.neighbours.iter().filter(|n| n.role.is_some()).nth(self.rng.below(count)));
             let Some(asked) = asked else { continue };
-            track.window_at = now + WINDOW_RETRY;
-            track.hole_asks = track.hole_asks.saturating_sub(1);
+            track.window_asked(now + WINDOW_RETRY);
             out.push(Output::FetchWindow { from: asked.peer, rendition: Some(track.rendition) });
         }
     }
@@ -414,7 +414,7 @@ impl Peer {
     pub(super) fn contact_deadline(&self) -> Time {
         let c = &self.contact;
         let hints = if c.asking_hints { Time::NEVER } else { c.hints_at };
-        let windows = self.tracks.iter().filter(|t| t.wants_window()).map(|t| t.window_at).min().unwrap_or(Time::NEVER);
+        let windows = self.tracks.iter().map(super::track::Track::window_due).min().unwrap_or(Time::NEVER);
         let asks = self.config.role == Role::Viewer && self.neighbours.iter().any(|n| n.role.is_some());
         let windows = if asks { windows } else { Time::NEVER };
         let dials = if self.config.role == Role::Viewer {

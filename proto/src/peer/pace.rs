@@ -19,6 +19,8 @@ pub(crate) struct Pace {
     pub(crate) patience: (f64, f64),
     /// What its root has not brought so long after the announcement makes a child of it doubt the root, seconds.
     pub(crate) root_silent_after: f64,
+    /// Without news for so long a newcomer asks for it: where statements ride with chunks, who isn't fed hears of nothing.
+    pub(crate) silent_after: Option<Duration>,
     /// A neighbour that follows the rendition probably has what was announced this long ago, whatever its last status said.
     pub(crate) held_after: Duration,
     /// A neighbour that did not have a chunk is asked again after this: it may have got it meanwhile.
@@ -65,6 +67,7 @@ impl Pace {
             catch_up: target.mul_f64(CATCH_UP_SHARE * config.deadline_share),
             patience: (config.repair_patience.as_secs_f64(), target.as_secs_f64() * PATIENCE_SHARE_MAX),
             root_silent_after: target.as_secs_f64() * ROOT_SILENT_SHARE,
+            silent_after: None,
             held_after: Duration::from_millis(700),
             retry_unknown: Duration::from_millis(350),
             answer_within: Duration::from_millis(1200),
@@ -86,6 +89,7 @@ impl Pace {
             catch_up: due.mul_f64(0.5),
             patience: (due.as_secs_f64() * 0.2, due.as_secs_f64() * 0.5),
             root_silent_after: due.as_secs_f64() * 0.5,
+            silent_after: Some(due.mul_f64(0.3)),
             held_after: due.mul_f64(0.2),
             retry_unknown: due.mul_f64(0.12),
             answer_within: due.mul_f64(0.45),

@@ -19,6 +19,8 @@ pub(crate) struct Track {
     pub(crate) substreams: Vec<Substream>,
     /// When we began to follow it, by the broadcaster's clock: what was announced earlier is fetched only if a player wants it.
     pub(crate) joined: WallTime,
+    /// As [`Self::joined`].
+    begun: Time,
     /// Pull-ahead begins here; `None` until something was announced.
     pub(crate) from: Option<ChunkNumber>,
     /// Chunks that arrived before their statement.
@@ -29,6 +31,8 @@ pub(crate) struct Track {
     pub(crate) window_at: Time,
     /// How often to ask still for announcements that were missed.
     pub(crate) hole_asks: u8,
+    /// When something was last announced, and how often somebody was asked since for what is new.
+    news: (Time, u8),
     /// When to look for repairs again.
     pub(crate) repair_at: Time,
     /// See [`Self::rate_bps`], with first chunk, end and number of the segments it is of.
@@ -87,8 +91,13 @@ const PATH_EXPIRY: Duration = Duration::from_secs(12);
 const PATH_EXPIRY_PARTS: Duration = Duration::from_secs(3);
 const PATH_EXPIRY_CHUNKS: f64 = 3.0;
 
+/// Who follows a rendition for longer has parents in most substreams, and hears of everything by them.
+const NEW_FOR: Duration = Duration::from_secs(6);
+/// Questions for what is new while nothing is: the broadcaster may have paused.
+const NEWS_ASKS_MAX: u8 = 3;
+
 impl Track {
-    pub(crate) fn new(rendition: &Rendition, epoch: Epoch, pace: Pace, joined: WallTime) -> Self {
+    pub(crate) fn new(rendition: &Rendition, epoch: Epoch, pace: Pace, joined: WallTime, begun: Time) -> Self {
         Self {
             rendition: rendition.id,
             epoch,
@@ -96,11 +105,13 @@ impl Track {
             window: Window::default(),
             substreams: vec![Substream::default(); usize::from(rendition.substreams.max(1))],
             joined,
+            begun,
             from: None,
             unchecked: Vec::new(),
             tried: Vec::new(),
             window_at: Time::ZERO,
             hole_asks: 0,
+            news: (Time::NEVER, 0),
             repair_at: Time::NEVER,
             rate: Default::default(),
         }
@@ -167,9 +178,27 @@ impl Track {
         })
     }
 
-    /// Whether a neighbour should be asked for announcements.
-    pub(crate) fn wants_window(&self) -> bool {
-        self.from.is_none() || self.hole_asks > 0
+    /// When a neighbour should be asked for announcements.
+    pub(crate) fn window_due(&self) -> Time {
+        if self.from.is_none() || self.hole_asks > 0 {
+            return self.window_at;
+        }
+        let (heard, asked) = self.news;
+        let is_new = heard != Time::NEVER && heard.since(self.begun) < NEW_FOR;
+        let silent = self.pace.silent_after.filter(|_| is_new && asked < NEWS_ASKS_MAX);
+        silent.map_or(Time::NEVER, |time| self.window_at.max(heard + time))
+    }
+
+    /// Somebody is asked for announcements.
+    pub(crate) fn window_asked(&mut self, again_at: Time) {
+        self.window_at = again_at;
+        self.news.1 = self.news.1.saturating_add(1);
+        self.hole_asks = self.hole_asks.saturating_sub(1);
+    }
+
+    /// Something new was announced.
+    pub(crate) fn heard_news(&mut self, now: Time) {
+        self.news = (now, 0);
     }
 
     /// How long chunks of each substream take to us and then wait `wait` seconds for their turn, as told to neighbours.

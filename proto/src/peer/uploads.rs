@@ -155,7 +155,9 @@ impl Uploads {
         }
         let weakest = self.rivals(&child, limit).min_by_key(|c| c.uplink_bps).cloned();
         let Some(weakest) = weakest else { return false };
-        let stronger = child.uplink_bps >= weakest.uplink_bps.max(1).saturating_mul(REPLACE_FACTOR);
+        // Whom a broadcaster feeds has a whole tree below it.
+        let by_strength = matches!(limit, Limit::Slots(_));
+        let stronger = by_strength && child.uplink_bps >= weakest.uplink_bps.max(1).saturating_mul(REPLACE_FACTOR);
         let places = |peer| self.children.iter().filter(|c| c.peer == peer && c.leaving.is_none()).count();
         let crowded = places(weakest.peer) > places(child.peer) + 1;
         let had_its_turn = crowded || now.since(weakest.since) >= TURN;

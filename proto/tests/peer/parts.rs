@@ -146,3 +146,19 @@ fn who_begins_fetches_all_that_was_announced_from_there_on_at_once() {
     let fetched: Vec<_> = fetches(&out).iter().map(|f| (f.1, f.2)).collect();
     assert_eq!(fetched, [(0, CHUNKS), (CHUNKS, CHUNKS + 2)]);
 }
+
+#[test]
+fn who_hears_of_nothing_new_asks_for_it_a_few_times() {
+    let (mut rig, _) = viewer_with_neighbours();
+    rig.meet(SOURCE, status(0, 7, 0));
+    let asked = |rig: &mut Rig, ms| {
+        let out = plain(rig.pass(Duration::from_millis(ms)));
+        out.iter().filter(|o| matches!(o, Output::FetchWindow { from, .. } if *from == SOURCE)).count()
+    };
+    assert_eq!(asked(&mut rig, 300), 0);
+    assert_eq!(asked(&mut rig, 500), 1);
+    assert_eq!(asked(&mut rig, 10_000), 2, "it may have paused");
+    rig.feed(Input::Announced { announcement: growing(0, 2, rig.now) });
+    assert_eq!(asked(&mut rig, 300), 0);
+    assert_eq!(asked(&mut rig, 500), 1);
+}
