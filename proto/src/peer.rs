@@ -248,6 +248,7 @@ impl Peer {
         if self.add_track(now, rendition) {
             out.push(Output::Subscribe { rendition });
             self.contact.status_due(now.mono, Duration::ZERO);
+            self.tracks.last_mut().into_iter().for_each(|track| track.is_leaf = true);
             self.rank_seeds(now.mono, out);
         }
     }
@@ -427,6 +428,7 @@ impl Peer {
         if !fresh {
             return;
         }
+        let patience = self.tracks[t].pace.patience;
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
         if from.is_none() && substream.rank == Some(0) && substream.parent.is_none() {
             substream.fed = now.mono;
@@ -439,7 +441,8 @@ impl Peer {
         }
         let others = |p: &PeerId| substream.parent.is_some_and(|parent| parent != *p) && substream.trial != Some(*p);
         let repaired = from.filter(others);
-        let awaited = substream.in_flight.is_some_and(|ahead| ahead.number == number);
+        let awaited =
+            substream.in_flight.is_some_and(|ahead| ahead.number == number) && lateness >= substream.patience(patience);
         let was_trial = self.cancel_if_here(now, t, number, out);
         self.stats.repaired_chunks += u64::from(repaired.is_some());
         // Where a tree is cut off nobody near has what is missing, and only the origin brings it.

@@ -76,8 +76,8 @@ impl Driver {
         };
         let acceptance = match taken {
             Err(_) => MessageAcceptance::Reject,
-            Ok(()) if self.peer.gives() => MessageAcceptance::Accept,
-            Ok(()) => MessageAcceptance::Ignore, // it isn't passed on
+            Ok(()) if self.peer.is_narrow() => MessageAcceptance::Ignore, // it isn't passed on
+            Ok(()) => MessageAcceptance::Accept,
         };
         self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &from, acceptance);
         self.blame(&from, taken);

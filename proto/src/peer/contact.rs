@@ -19,8 +19,8 @@ use super::serve::INSTEAD_MAX;
 pub(super) struct Contact {
     status_at: Time,
     status_told: Time,
-    /// Depths and whether there is room, as last told.
-    standing_told: (Vec<u8>, bool),
+    /// Depths, whether there is room and whether the uplink is known, as last told.
+    standing_told: (Vec<u8>, bool, bool),
     hints_at: Time,
     asking_hints: bool,
     introduce_at: Time,
@@ -37,9 +37,15 @@ const HINTS_RETRY: Duration = Duration::from_secs(3);
 /// Bounds of what a hint server may ask for as refresh interval.
 const REFRESH_MIN_MS: u32 = 500;
 const REFRESH_MAX_MS: u32 = 120_000;
-/// Who has nothing to give tells so this many times less often: its neighbours ask it for nothing, and its link may be too
+/// Who has nothing to give tells so this many times less often: its neighbours ask it for no chunks, and its link may be too
 /// narrow for more (a guess).
 const SILENT_FACTOR: u32 = 4;
+/// A newcomer dials no more: each handshake is 7 KB of its uplink (in the lab), and its player waits.
+const LEAF_NEIGHBOURS: usize = 5;
+/// A newcomer with a player dials viewers after this, or when what was asked of the origin is here, at the latest then: their
+/// handshakes keep acknowledgements waiting in a slow uplink (in the lab: 250 KB at 0.4 Mbit/s up took 1.4 s instead of 0.3).
+const DIALS_AFTER: Duration = Duration::from_millis(300);
+const DIALS_AFTER_LOADING: Duration = Duration::from_millis(1200);
 /// How often a viewer short of neighbours asks one for others.
 const INTRODUCE_EVERY: Duration = Duration::from_secs(5);
 /// How often our place among the seeds is computed anew while there is no roster.
@@ -177,9 +183,12 @@ impl Peer {
             return;
         }
         let depths = self.depths(now).into_iter();
-        let (told, room) = &self.contact.standing_told;
+        let (told, room, known) = &self.contact.standing_told;
         let fed = |depth: u8| depth != TrackStatus::NO_PATH;
-        if !depths.map(fed).eq(told.iter().copied().map(fed)) || (self.free_slots() > 0) != *room {
+        if !depths.map(fed).eq(told.iter().copied().map(fed))
+            || (self.free_slots() > 0) != *room
+            || self.uplink_unknown() == *known
+        {
             let soonest = (self.contact.status_told + self.config.status_interval_min).max(now);
             self.contact.status_at = self.contact.status_at.min(soonest);
         }
@@ -251,6 +260,10 @@ impl Peer {
 
     /// Everything here that runs on a timer.
     pub(super) fn keep_contact(&mut self, now: Now, out: &mut Vec<Output>) {
+        for track in self.tracks.iter_mut().filter(|t| t.leaf_until() <= now.mono) {
+            track.is_leaf = false;
+            self.contact.status_due(now.mono, Duration::ZERO);
+        }
         if self.contact.status_at <= now.mono {
             self.tell_status(now.mono, out);
         }
@@ -278,7 +291,7 @@ impl Peer {
         self.uploads.doubt_old_reports(now);
         let factor = if self.gives() { 1 } else { SILENT_FACTOR };
         self.contact.status_at = now + self.config.status_interval * factor;
-        self.contact.standing_told = (self.depths(now), self.free_slots() > 0);
+        self.contact.standing_told = (self.depths(now), self.free_slots() > 0, !self.uplink_unknown());
         let status = self.status(now);
         for neighbour in self.neighbours.iter().filter(|n| n.role.is_some()) {
             let request = ControlRequest { status: Some(status.clone()), ..ControlRequest::none() };
@@ -355,6 +368,20 @@ impl Peer {
         }
     }
 
+    /// Connections to viewers that are dialled for.
+    fn neighbours_wanted(&self) -> usize {
+        let target = self.config.neighbours_target;
+        if self.tracks.iter().any(|t| t.is_leaf) { target.min(LEAF_NEIGHBOURS) } else { target }
+    }
+
+    /// From when on viewers are dialled: what a player begins with comes from the origin, and before anything else.
+    fn dials_from(&self) -> Time {
+        let begun = self.tracks.iter().filter(|t| t.is_leaf).map(|t| t.begun).min();
+        let loading = self.requests.iter().any(|(_, r)| matches!(r.purpose, super::requests::Purpose::Origin { .. }));
+        let wait = if loading { DIALS_AFTER_LOADING } else { DIALS_AFTER };
+        begun.map_or(Time::ZERO, |begun| begun + wait)
+    }
+
     fn dial(&mut self, now: Time, out: &mut Vec<Output>) {
         if self.config.role == Role::Source {
             return;
@@ -363,7 +390,10 @@ impl Peer {
             self.contact.dialling_source = true;
             out.push(Output::Dial { peer: self.config.source, addrs: Vec::new() });
         }
-        while let Some((peer, addrs)) = self.neighbours.next_dial(self.config.neighbours_target, now) {
+        if self.dials_from() > now {
+            return;
+        }
+        while let Some((peer, addrs)) = self.neighbours.next_dial(self.neighbours_wanted(), now) {
             out.push(Output::Dial { peer, addrs });
         }
     }
@@ -415,14 +445,15 @@ impl Peer {
         let c = &self.contact;
         let hints = if c.asking_hints { Time::NEVER } else { c.hints_at };
         let windows = self.tracks.iter().map(super::track::Track::window_due).min().unwrap_or(Time::NEVER);
+        let leaf = self.tracks.iter().map(super::track::Track::leaf_until).min().unwrap_or(Time::NEVER);
         let asks = self.config.role == Role::Viewer && self.neighbours.iter().any(|n| n.role.is_some());
         let windows = if asks { windows } else { Time::NEVER };
         let dials = if self.config.role == Role::Viewer {
-            self.neighbours.retry_at(self.config.neighbours_target)
+            self.neighbours.retry_at(self.neighbours_wanted()).max(self.dials_from())
         } else {
             Time::NEVER
         };
         let timers = c.status_at.min(hints).min(c.introduce_at).min(c.rank_at).min(c.prune_at);
-        timers.min(windows).min(dials).min(self.source_deadline())
+        timers.min(leaf).min(windows).min(dials).min(self.source_deadline())
     }
 }

@@ -186,9 +186,6 @@ impl Neighbours {
     /// The next one to dial, if fewer than `target` connections stand or are being made; best-ranked first.
     pub(crate) fn next_dial(&mut self, target: usize, now: Time) -> Option<(PeerId, Vec<Bytes>)> {
         self.dialling.retain(|(_, since)| now.since(*since) < DIAL_TIMEOUT);
-        if self.dial_again_at() > now {
-            return None;
-        }
         while let Some(peer) = self.urgent.pop_front() {
             let candidate = self.candidates.get(&peer).filter(|c| c.retry_at <= now && self.is_free(peer));
             if let Some(addrs) = candidate.map(|c| c.addrs.clone()) {
@@ -196,7 +193,7 @@ impl Neighbours {
                 return Some((peer, addrs));
             }
         }
-        if self.viewers() + self.dialling.len() >= target {
+        if self.viewers() + self.dialling.len() >= target || self.dial_again_at() > now {
             return None;
         }
         let best = self.candidates.iter().filter(|(p, c)| c.retry_at <= now && self.is_free(**p));
@@ -219,9 +216,6 @@ impl Neighbours {
 
     /// When somebody may be dialled who may not now.
     pub(crate) fn retry_at(&self, target: usize) -> Time {
-        if !self.urgent.is_empty() {
-            return self.dial_again_at();
-        }
         let expiry = self.dialling.iter().map(|(_, since)| *since + DIAL_TIMEOUT).min().unwrap_or(Time::NEVER);
         if self.viewers() + self.dialling.len() >= target {
             return expiry;

@@ -56,7 +56,7 @@ impl Pace {
         let target = Duration::from_secs(u64::from(rendition.target_duration));
         match rendition.part_target_us {
             None => Self::segments(target, config),
-            Some(_) => Self::parts(config),
+            Some(part_us) => Self::parts(Duration::from_micros(u64::from(part_us)), config),
         }
     }
 
@@ -81,7 +81,7 @@ impl Pace {
 
     /// Shares of the time there is; the shares are guesses. A part is announced by a chunk that got here, so patience need
     /// not cover the depth of a tree, only that substreams differ in it.
-    fn parts(config: &Config) -> Self {
+    fn parts(part: Duration, config: &Config) -> Self {
         let due = config.part_due;
         Self {
             parts: true,
@@ -89,7 +89,7 @@ impl Pace {
             catch_up: due.mul_f64(0.5),
             patience: (due.as_secs_f64() * 0.2, due.as_secs_f64() * 0.5),
             root_silent_after: due.as_secs_f64() * 0.5,
-            silent_after: Some(due.mul_f64(0.3)),
+            silent_after: Some(due.mul_f64(0.3).max(part.mul_f64(1.5))),
             held_after: due.mul_f64(0.2),
             retry_unknown: due.mul_f64(0.12),
             answer_within: due.mul_f64(0.45),

@@ -23,6 +23,8 @@ const RECEIVING_COST: f64 = 0.06;
 /// half the audience are that old, nobody younger becomes a root (guesses).
 const SETTLED_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 const SETTLED_MIN: usize = 4;
+/// Below this an announcement of 1 KB for each of four neighbours is an eighth of a second of the uplink, bits per second.
+const NARROW_BPS: f64 = 250_000.0;
 /// Slots told at most; beyond it the number means nothing.
 const SLOTS_MAX: usize = 512;
 
@@ -65,7 +67,8 @@ impl Peer {
         };
         // Who would be answered later has better chances elsewhere.
         let len = segment.announcement.lengths[index];
-        if !self.uploads.takes_repair(now.mono, len, self.uplink_bps(), track.pace.answer_within) {
+        if !self.uploads.takes_repair(now.mono, len, self.uplink_bps(), track.pace.answer_within, self.uplink_unknown())
+        {
             return Some(refusal(Vec::new()));
         }
         self.enqueue(now.mono, t, from, id, (number, Kind::Get));
@@ -94,11 +97,11 @@ impl Peer {
         let uplink_bps = asker.map_or(0, Neighbour::uplink_bps);
         let child = Child::new(from, rendition, s, uplink_bps, now.mono);
         let child = if request.root_silent && source { child.below_silence() } else { child };
-        let was_silent = self.uploads.was_silent(now.mono, &child);
+        let limit = self.limit(t);
+        let was_silent = self.uploads.was_silent(now.mono, &child, limit);
         if let Some(feedback) = &request.feedback {
             self.uploads.report(now.mono, (from, rendition, s), feedback);
         }
-        let limit = self.limit(t);
         let roster = self.roster.as_ref().filter(|_| source && asker.is_some());
         let seed = roster.filter(|roster| seeding::rank(roster, rendition, s, from) == Some(0));
         // Whoever is able may stay a root for a while: below it is a whole tree. But nobody of all trees, nor for ever.
@@ -149,6 +152,9 @@ impl Peer {
     /// How many substream children the uplink carries at this track's rate.
     fn slots(&self, t: usize) -> usize {
         let track = &self.tracks[t];
+        if track.is_leaf {
+            return 0;
+        }
         let Some(rate) = track.rate_bps() else { return usize::from(track.count()) };
         let per_child = (rate / f64::from(track.count())).max(1.0);
         ((self.uplink_bps() / per_child) as usize).min(SLOTS_MAX)
@@ -188,7 +194,7 @@ impl Peer {
 
     /// Whether nobody told yet how chunks of ours arrive. A broadcaster's few copies need no care.
     pub(super) fn uplink_unknown(&self) -> bool {
-        self.config.role == Role::Viewer && self.uploads.uplink().measured_bps().is_none()
+        self.config.role == Role::Viewer && !self.uploads.uplink().is_known()
     }
 
     /// Whether our uplink is known to carry as much as we receive.
@@ -196,8 +202,13 @@ impl Peer {
         self.uploads.uplink().measured_bps().is_some() && self.pace_bps() >= self.received_bps()
     }
 
-    /// Whether neighbours can have something of us. Who has nothing to give need not pass on announcements either.
-    pub fn gives(&self) -> bool {
+    /// Whether our uplink is so narrow that passing on announcements would fill it.
+    pub fn is_narrow(&self) -> bool {
+        self.config.role == Role::Viewer && self.uploads.uplink().bps() < NARROW_BPS
+    }
+
+    /// Whether neighbours can have something of us.
+    pub(super) fn gives(&self) -> bool {
         let carries_a_child = self.config.role == Role::Source || (0..self.tracks.len()).all(|t| self.slots(t) > 0);
         self.config.upload && (carries_a_child || self.uploads.child_count() > 0)
     }

@@ -20,7 +20,9 @@ pub(crate) struct Track {
     /// When we began to follow it, by the broadcaster's clock: what was announced earlier is fetched only if a player wants it.
     pub(crate) joined: WallTime,
     /// As [`Self::joined`].
-    begun: Time,
+    pub(crate) begun: Time,
+    /// We began so lately that what we need ourselves isn't here yet: nobody is fed.
+    pub(crate) is_leaf: bool,
     /// Pull-ahead begins here; `None` until something was announced.
     pub(crate) from: Option<ChunkNumber>,
     /// Chunks that arrived before their statement.
@@ -89,8 +91,11 @@ const PATH_EXPIRY: Duration = Duration::from_secs(12);
 /// As [`PATH_EXPIRY`] in low latency, at least and in chunks of a substream that should have come: who still claims a path
 /// when its tree is cut off keeps others in it.
 const PATH_EXPIRY_PARTS: Duration = Duration::from_secs(3);
-const PATH_EXPIRY_CHUNKS: f64 = 3.0;
+const PATH_EXPIRY_CHUNKS: u64 = 3;
 
+/// So long a newcomer takes no children: connections and what its player waits for fill a slow uplink (a guess; measured in the
+/// lab with 0.13 Mbit/s: ten seconds, with 0.34: three).
+const LEAF_FOR: Duration = Duration::from_millis(2500);
 /// Who follows a rendition for longer has parents in most substreams, and hears of everything by them.
 const NEW_FOR: Duration = Duration::from_secs(6);
 /// Questions for what is new while nothing is: the broadcaster may have paused.
@@ -106,6 +111,7 @@ impl Track {
             substreams: vec![Substream::default(); usize::from(rendition.substreams.max(1))],
             joined,
             begun,
+            is_leaf: false,
             from: None,
             unchecked: Vec::new(),
             tried: Vec::new(),
@@ -178,6 +184,11 @@ impl Track {
         })
     }
 
+    /// Until when it is a leaf's.
+    pub(crate) fn leaf_until(&self) -> Time {
+        if self.is_leaf { self.begun + LEAF_FOR } else { Time::NEVER }
+    }
+
     /// When a neighbour should be asked for announcements.
     pub(crate) fn window_due(&self) -> Time {
         if self.from.is_none() || self.hole_asks > 0 {
@@ -209,27 +220,26 @@ impl Track {
 
     /// How far from the origin we are in each substream.
     pub(crate) fn depths(&self, now: Time) -> Vec<u8> {
-        let expiry = self.path_expiry();
-        self.substreams.iter().map(|s| s.depth(now, expiry)).collect()
+        let missed = if self.pace.parts { self.few_chunks() } else { PATH_EXPIRY };
+        // While nothing is announced nothing is missed.
+        let fed = |s: &Substream| now.since(s.fed) < PATH_EXPIRY && self.news.0.min(now).since(s.fed) < missed;
+        self.substreams.iter().map(|s| s.depth(s.fed != Time::ZERO && fed(s))).collect()
     }
 
-    fn path_expiry(&self) -> Duration {
-        match self.rate_bps().filter(|_| self.pace.parts) {
-            Some(rate) => {
-                let every = self.chunk_bits() * f64::from(self.count()) / rate.max(1.0);
-                Duration::try_from_secs_f64(every * PATH_EXPIRY_CHUNKS)
-                    .unwrap_or(PATH_EXPIRY)
-                    .clamp(PATH_EXPIRY_PARTS, PATH_EXPIRY)
-            }
-            None => PATH_EXPIRY,
-        }
+    /// How long [`PATH_EXPIRY_CHUNKS`] of a substream take to be made, within bounds.
+    fn few_chunks(&self) -> Duration {
+        let all = self.window.segments.iter().map(|s| &s.announcement);
+        let (us, chunks) = all.fold((0, 0), |(us, n), a| (us + a.duration_us, n + a.lengths.len() as u64));
+        let each = us / chunks.max(1);
+        let few = each.saturating_mul(u64::from(self.count()) * PATH_EXPIRY_CHUNKS);
+        Duration::from_micros(few).clamp(PATH_EXPIRY_PARTS, PATH_EXPIRY)
     }
 }
 
 impl Substream {
-    fn depth(&self, now: Time, expiry: Duration) -> u8 {
+    /// Distance from the origin; `fed`: something came this way lately.
+    fn depth(&self, fed: bool) -> u8 {
         let seeds = self.rank == Some(0) && self.parent.is_none();
-        let fed = self.fed != Time::ZERO && now.since(self.fed) < expiry;
         match () {
             () if !fed => TrackStatus::NO_PATH,
             () if seeds => 0,

@@ -24,10 +24,11 @@ pub(crate) struct Uplink {
     /// Taken for the rate while there is none.
     assumed_bps: f64,
     assumed_most: f64,
-    /// What was sent when, bytes; of `CARRIED_FOR`.
+    /// What was sent when, bytes.
     carried: VecDeque<(Time, u32)>,
-    /// Of each of the last chunks that didn't arrive in time: the most the link can carry if that is why, bits per second.
-    bounds: VecDeque<f64>,
+    /// A chunk that didn't arrive in time, since the last report: when, whose, and the most the link can carry if that is why,
+    /// bits per second.
+    bound: Option<(Time, PeerId, f64)>,
     /// Share of `rate_bps` that keeps queues short.
     restraint: f64,
     adjusted: Time,
@@ -35,6 +36,8 @@ pub(crate) struct Uplink {
     sent: u32,
     reported: u32,
     counted_from: Time,
+    /// Reports since the last ones were forgotten.
+    heard: u32,
     /// When the last report came, or the last ones were forgotten.
     reported_at: Time,
 }
@@ -93,8 +96,10 @@ const SLOW_MIN: usize = 2;
 const ASSUMED_OF_FASTEST: f64 = 2.0;
 /// What was sent so long before a chunk may have kept it waiting.
 const CARRIED_FOR: Duration = Duration::from_secs(2);
-/// Sends remembered: of 25 KB each, 25 Mbit/s.
+/// Sends remembered: of 25 KB each, 12 Mbit/s.
 const CARRIED_MAX: usize = 256;
+/// Two chunks that didn't arrive have to do with one another if no more time is between them (a guess).
+const BOUND_AGE_MAX: Duration = Duration::from_secs(10);
 /// What nobody reported on for so long may have changed (a guess: a share of a stay).
 const REPORTS_STALE: Duration = Duration::from_secs(60);
 /// Least that is taken for the uplink, bits per second: nobody can be a child of it.
@@ -111,12 +116,13 @@ impl Uplink {
             assumed_bps,
             assumed_most: assumed_bps,
             carried: VecDeque::new(),
-            bounds: VecDeque::new(),
+            bound: None,
             restraint: 1.0,
             adjusted: Time::ZERO,
             sent: 0,
             reported: 0,
             counted_from: Time::ZERO,
+            heard: 0,
             reported_at: Time::ZERO,
         }
     }
@@ -129,6 +135,11 @@ impl Uplink {
     /// As [`Self::bps`]; `None` until enough reports came.
     pub(crate) fn measured_bps(&self) -> Option<f64> {
         self.rate_bps.map(|bps| bps * self.restraint)
+    }
+
+    /// Whether enough reports came to trust what is offered, though chunks may be too small to tell a rate.
+    pub(crate) fn is_known(&self) -> bool {
+        self.rate_bps.is_some() || self.heard >= SAMPLES_MIN as u32
     }
 
     /// A chunk goes out.
@@ -156,20 +167,24 @@ impl Uplink {
     }
 
     /// What went out at `sent` hasn't arrived, perhaps because of the link: then it carries at most everything since some time
-    /// before. Two say enough of an unknown link.
-    pub(crate) fn undelivered(&mut self, now: Time, sent: Time) {
+    /// before. Two, of different children, say enough of an unknown link.
+    pub(crate) fn undelivered(&mut self, now: Time, to: PeerId, sent: Time) {
         if self.rate_bps.is_some() || now <= sent {
             return;
         }
         let before = |at: Time| sent.since(at) <= CARRIED_FOR;
         let bytes: u64 = self.carried.iter().filter(|(at, _)| before(*at)).map(|(_, bytes)| u64::from(*bytes)).sum();
-        self.bounds.push_back(bytes as f64 * 8.0 / now.since(sent).as_secs_f64());
-        if self.bounds.len() >= SLOW_MIN {
-            let most = self.bounds.drain(..).fold(ASSUMED_MIN, f64::max);
-            if most < self.assumed_bps {
-                self.assumed_bps = most;
-                tracing::debug!(bps = self.assumed_bps, "what was sent doesn't arrive, offering less");
-            }
+        let most = bytes as f64 * 8.0 / now.since(sent).as_secs_f64();
+        let other = self.bound.filter(|(at, whose, _)| *whose != to && now.since(*at) <= BOUND_AGE_MAX);
+        let Some((_, _, others)) = other else {
+            self.bound = Some((now, to, most));
+            return;
+        };
+        self.bound = None;
+        let most = most.max(others).max(ASSUMED_MIN);
+        if most < self.assumed_bps {
+            self.assumed_bps = most;
+            tracing::debug!(bps = self.assumed_bps, "what was sent doesn't arrive, offering less");
         }
     }
 
@@ -188,11 +203,12 @@ impl Uplink {
     pub(crate) fn report(&mut self, now: Time, from: PeerId, sent: Time, feedback: &Feedback) {
         self.reported += 1;
         self.reported_at = now;
+        self.heard = self.heard.saturating_add(1);
+        self.bound = None;
         if feedback.bytes >= SAMPLE_BYTES_MIN {
             let bytes = f64::from(feedback.bytes - FIRST_PACKET);
             let rate = bytes * 8e6 / f64::from(feedback.spread_us.max(SPREAD_MIN_US));
             push(&mut self.rates, now, rate);
-            self.bounds.clear();
             self.doubt();
             while self.rates.len() > SAMPLES_MIN && now.since(self.rates[0].0) > SAMPLE_AGE_MAX {
                 self.rates.pop_front();
@@ -222,6 +238,7 @@ impl Uplink {
         let believed = self.bps();
         self.assumed_bps = (believed * 2.0).min(self.assumed_most.max(believed));
         (self.rate_bps, self.restraint, self.reported_at) = (None, 1.0, now);
+        (self.heard, self.bound) = (0, None);
         self.rates.clear();
     }
 
@@ -390,12 +407,16 @@ mod tests {
         let mut uplink = Uplink::new(4e6);
         let ms = |ms| Time::ZERO + Duration::from_millis(ms);
         (0..2).for_each(|_| uplink.carries(ms(5_000), 12_500));
-        uplink.undelivered(ms(5_800), ms(5_000));
-        assert_eq!(uplink.bps(), 4e6, "one may have lost a packet");
-        uplink.undelivered(ms(6_000), ms(5_000));
+        (0..9).for_each(|_| uplink.undelivered(ms(5_800), CHILD, ms(5_000)));
+        assert_eq!(uplink.bps(), 4e6, "it may be the child's link");
+        let other = PeerId([2; 32]);
+        uplink.undelivered(ms(16_000), other, ms(5_000));
+        assert_eq!(uplink.bps(), 4e6, "that was long ago");
+        uplink.undelivered(ms(5_800), CHILD, ms(5_000));
+        uplink.undelivered(ms(6_000), other, ms(5_000));
         assert_eq!(uplink.bps(), 250_000.0, "25 KB in 0.8 s at most");
         uplink.carries(ms(20_000), 12_500);
-        (0..2).for_each(|_| uplink.undelivered(ms(20_800), ms(20_000)));
+        [CHILD, other].into_iter().for_each(|child| uplink.undelivered(ms(20_800), child, ms(20_000)));
         assert_eq!(uplink.bps(), 125_000.0);
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct Uploads {
     queue: Vec<Ready>,
     children: Vec<Child>,
     busy_until: Time,
+    /// When a repair was last sent; not yet: long ago.
+    repaired: Option<Time>,
     /// How long answers wait for their turn, seconds: mean of late.
     pub(crate) wait: f64,
     uplink: Uplink,
@@ -114,12 +116,13 @@ impl Uploads {
             queue: Vec::new(),
             children: Vec::new(),
             busy_until: Time::ZERO,
+            repaired: None,
             wait: 0.0,
             uplink: Uplink::new(assumed_bps),
         }
     }
 
-    /// Takes `child` on in a substream if there is room, or instead of a weaker one, or of one that `yields`: told who it is
+    /// Takes `child` on in a substream if there is room, or (a viewer) instead of a weaker one, or of one that `yields`: told who it is
     /// and whether it had its turn, being there for long or in two places more than `child`. Returns whether `child` is one now.
     pub(crate) fn admit(
         &mut self,
@@ -170,9 +173,9 @@ impl Uploads {
         false
     }
 
-    /// Whether this child didn't report for long.
-    pub(crate) fn was_silent(&self, now: Time, child: &Child) -> bool {
-        self.children.iter().any(|c| c.is(child.peer, child.rendition, child.substream) && c.is_silent(now))
+    /// Whether this child said nothing for so long that somebody may have its place.
+    pub(crate) fn was_silent(&self, now: Time, child: &Child, limit: Limit) -> bool {
+        self.children.iter().any(|c| c.is_same(child) && c.is_unheard_for(now, limit.patience()))
     }
 
     /// Whether there is a place for `child` beside others who stay and can be heard.
@@ -243,10 +246,16 @@ impl Uploads {
         room
     }
 
-    /// Whether a repair of `len` bytes would be sent within `time` at `rate_bps`, behind what waits.
-    pub(crate) fn takes_repair(&self, now: Time, len: u32, rate_bps: f64, time: Duration) -> bool {
+    /// Whether a repair of `len` bytes would be sent within `time` at `rate_bps`, behind what waits. Nobody reports on repairs:
+    /// one at a time while the uplink is `unknown`.
+    pub(crate) fn takes_repair(&self, now: Time, len: u32, rate_bps: f64, time: Duration, unknown: bool) -> bool {
+        let another =
+            self.queue.iter().any(|r| !r.ahead) || self.repaired.is_some_and(|sent| now.since(sent) < SILENT_AFTER);
+        if unknown && another {
+            return false;
+        }
         let queued: u64 = self.queue.iter().map(|r| u64::from(r.len)).sum();
-        let busy = self.busy_until.since(now).as_secs_f64();
+        let busy = self.free_at(unknown).since(now).as_secs_f64();
         let sent = busy + (queued + u64::from(len)) as f64 * 8.0 / rate_bps.max(1.0);
         self.queue.len() < QUEUE_MAX && sent < time.as_secs_f64()
     }
@@ -257,7 +266,7 @@ impl Uploads {
         match child.and_then(|child| child.sent.take()) {
             Some(sent) if now.since(sent) >= LATE_AFTER => {
                 self.uplink.late(now);
-                self.uplink.undelivered(now, sent);
+                self.uplink.undelivered(now, from, sent);
             }
             Some(_) => self.uplink.excuse(), // it came another way meanwhile
             None => {}
@@ -269,7 +278,7 @@ impl Uploads {
         let goes = |c: &Child| c.is(peer, rendition, substream);
         for child in self.children.iter_mut().filter(|c| goes(c)) {
             if let Some(sent) = child.sent.take_if(|sent| now.since(*sent) >= LATE_AFTER) {
-                self.uplink.undelivered(now, sent);
+                self.uplink.undelivered(now, peer, sent);
             }
         }
         self.dismiss(goes);
@@ -327,7 +336,8 @@ impl Uploads {
 
     /// When another answer may be sent: when the uplink is free, and, if `unknown`, not too much is on it.
     fn free_at(&self, unknown: bool) -> Time {
-        let mut sent: Vec<Time> = self.children.iter().filter_map(|c| c.sent).filter(|_| unknown).collect();
+        let waits = |c: &Child| c.sent.filter(|sent| unknown && c.last <= *sent); // who asked on has it
+        let mut sent: Vec<Time> = self.children.iter().filter_map(waits).collect();
         sent.sort_unstable_by(|a, b| b.cmp(a));
         let heard_at = sent.get(UNKNOWN_OPEN_MAX - 1).map_or(Time::ZERO, |sent| *sent + SILENT_AFTER);
         self.busy_until.max(heard_at)
@@ -349,6 +359,9 @@ impl Uploads {
         if let Some(child) = child.filter(|_| ready.ahead) {
             child.sent = Some(now);
             self.uplink.sends(now);
+        }
+        if !ready.ahead {
+            self.repaired = Some(now);
         }
         self.uplink.carries(now, ready.len);
         let takes = Duration::from_secs_f64(f64::from(ready.len) * 8.0 / rate_bps.max(1000.0));
@@ -418,6 +431,14 @@ impl Limit {
         }
     }
 
+    /// After how long the first may have the place of a silent one.
+    fn patience(self) -> Duration {
+        match self {
+            Self::Slots(_) => SILENT_AFTER,
+            Self::CopiesPerSubstream(_) => ROOT_SILENT_AFTER,
+        }
+    }
+
     /// How many may be on their way out at a time.
     fn leaving_max(self) -> usize {
         match self {
@@ -459,11 +480,6 @@ impl Child {
         Self { patience: ROOT_SILENT_AFTER, ..self }
     }
 
-    fn is_silent(&self, now: Time) -> bool {
-        self.is_unheard_for(now, SILENT_AFTER)
-    }
-
-    /// As [`Self::is_silent`], for long.
     fn is_gone(&self, now: Time) -> bool {
         self.is_unheard_for(now, GONE_AFTER)
     }

@@ -157,8 +157,53 @@ fn who_hears_of_nothing_new_asks_for_it_a_few_times() {
     };
     assert_eq!(asked(&mut rig, 300), 0);
     assert_eq!(asked(&mut rig, 500), 1);
-    assert_eq!(asked(&mut rig, 10_000), 2, "it may have paused");
+    assert_eq!(asked(&mut rig, 3_000), 2, "it may have paused");
     rig.feed(Input::Announced { announcement: growing(0, 2, rig.now) });
     assert_eq!(asked(&mut rig, 300), 0);
     assert_eq!(asked(&mut rig, 500), 1);
+    rig.pass(Duration::from_secs(5));
+    rig.feed(Input::Announced { announcement: growing(0, 3, rig.now) });
+    assert_eq!(asked(&mut rig, 3_000), 0, "no newcomer any more");
+}
+
+#[test]
+fn a_parent_whose_chunks_only_the_origin_brings_is_left_for_another() {
+    let mut rig = Rig::new(viewer());
+    follow(&mut rig);
+    rig.pass(GROWN_UP);
+    rig.meet(id(2), status(1, 0, 1_000_000));
+    let mut out = rig.feed(Input::Announced { announcement: growing(0, 1, rig.now) });
+    out.extend(plain(rig.pass(BEAT / 5)));
+    assert_eq!(rig.peer.parents(), vec![Some(id(2)); usize::from(SUBSTREAMS)]);
+    rig.meet(id(3), status(1, 0, 1_000_000));
+    let tried = |out: &[Output]| requests(out).iter().any(|r| r.1 == id(3) && r.2 == Kind::Next && r.3 % 4 == 0);
+    let mut all = Vec::new();
+    for missed in 0..2 {
+        assert!(!tried(&all), "one may be chance");
+        let number = missed * u64::from(SUBSTREAMS);
+        let mut out = rig.feed(Input::Announced { announcement: growing(0, number + 1, rig.now) });
+        out.extend(plain(rig.pass(BEAT * 5)));
+        out.extend(rig.check(number, None, true)); // too late from anybody but the origin
+        out.extend(plain(rig.pass(BEAT / 5)));
+        all.extend(out);
+    }
+    assert!(tried(&all));
+}
+
+#[test]
+fn a_path_nothing_comes_by_is_none_while_others_hear_of_news() {
+    let (mut rig, mut out) = viewer_with_neighbours();
+    for number in 0..u64::from(SUBSTREAMS) {
+        let more = arrives(&mut rig, &out, number);
+        out.extend(more);
+        out.extend(plain(rig.pass(BEAT)));
+    }
+    rig.pass(16 * BEAT);
+    let paths = |rig: &Rig| rig.peer.depths(rig.now).iter().filter(|depth| **depth != 255).count();
+    assert_eq!(paths(&rig), 4, "nothing new: nothing is missed");
+    for parts in 1..=CHUNKS {
+        rig.feed(Input::Announced { announcement: growing(1, parts, rig.now) });
+        rig.pass(2 * BEAT);
+    }
+    assert_eq!(paths(&rig), 0);
 }

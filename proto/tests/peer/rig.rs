@@ -22,6 +22,9 @@ pub(crate) const SUBSTREAMS: u8 = 4;
 pub(crate) const CHUNKS: u64 = 8;
 pub(crate) const LEN: u32 = 40_000;
 
+/// After this a viewer is no newcomer any more.
+pub(crate) const GROWN_UP: Duration = Duration::from_secs(7);
+
 /// A machine, its clock, and everything it said.
 pub(crate) struct Rig {
     pub(crate) peer: Peer,
@@ -43,6 +46,7 @@ impl Rig {
         let mut rig = Self::new(viewer());
         rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, serves) });
         rig.feed(Input::Followed { rendition: RENDITION });
+        rig.pass(GROWN_UP);
         rig
     }
 

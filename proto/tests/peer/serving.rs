@@ -108,6 +108,7 @@ fn uploads_keep_to_the_limit() {
     let mut rig = Rig::new(Config { upload_limit_bps: Some(limit), ..viewer() });
     rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
     rig.feed(Input::Followed { rendition: RENDITION });
+    rig.pass(GROWN_UP);
     let mut sent = Vec::new();
     for round in 0..20 {
         rig.announce(round);
@@ -142,7 +143,7 @@ fn nothing_is_served_with_upload_off() {
         rig.hold(number);
     }
     let (waiting, _) = rig.ask(id(2), Kind::Next, CHUNKS);
-    let queued: Vec<_> = (0..CHUNKS).map(|n| rig.ask(id(2), Kind::Get, n)).collect();
+    let queued: Vec<_> = (0..CHUNKS).map(|n| rig.ask(id(4 + n as u8), Kind::Next, n)).collect();
     let unanswered: Vec<_> = queued.iter().filter(|(id, out)| answered(out, *id).is_none()).map(|q| q.0).collect();
     assert!(unanswered.len() > 3);
     let mut out = rig.feed(Input::UploadSet { enabled: false });
@@ -166,6 +167,7 @@ fn there_are_never_more_children_than_slots() {
     let mut rig = Rig::new(Config { upload_limit_bps: Some(1_300_000), ..viewer() });
     rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
     rig.feed(Input::Followed { rendition: RENDITION });
+    rig.pass(GROWN_UP);
     rig.announce(0);
     // A quarter of 1.28 Mbit/s each: three fit into 85 % of 1.3 Mbit/s and leave what receiving costs.
     let mut refused = 0;
@@ -182,6 +184,7 @@ fn a_stronger_child_displaces_a_weaker_after_its_tenure_and_only_there() {
     let mut rig = Rig::new(Config { upload_limit_bps: Some(900_000), ..viewer() });
     rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
     rig.feed(Input::Followed { rendition: RENDITION });
+    rig.pass(GROWN_UP);
     rig.announce(0);
     rig.meet(id(2), status(3, 0, 1_000_000));
     rig.meet(id(3), status(3, 0, 9_000_000));
@@ -252,6 +255,7 @@ fn one_child_cannot_pile_up_answers_without_bound() {
     let mut rig = Rig::new(Config { upload_limit_bps: Some(400_000), ..viewer() });
     rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
     rig.feed(Input::Followed { rendition: RENDITION });
+    rig.pass(GROWN_UP);
     rig.announce(0);
     rig.hold(0);
     let open = (0..5000).filter(|_| {
@@ -268,6 +272,7 @@ fn who_leaves_soon_says_nothing_against_the_link_and_who_waited_in_vain_does() {
         let mut rig = Rig::new(Config { uplink_assumed_bps: 8_000_000, ..viewer() });
         rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
         rig.feed(Input::Followed { rendition: RENDITION });
+        rig.pass(GROWN_UP);
         rig.announce(0);
         rig.hold(0);
         for child in (2..=6).cycle().take(30) {
@@ -292,6 +297,7 @@ fn while_nobody_knows_what_the_uplink_carries_two_chunks_are_under_way() {
     let mut rig = Rig::new(Config { upload_limit_bps: None, ..viewer() });
     rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
     rig.feed(Input::Followed { rendition: RENDITION });
+    rig.pass(GROWN_UP);
     rig.announce(0);
     (0..CHUNKS).for_each(|number| _ = rig.hold(number));
     let sent = |out: &[Output]| {
@@ -307,4 +313,24 @@ fn while_nobody_knows_what_the_uplink_carries_two_chunks_are_under_way() {
     assert_eq!(sent(&out), 1, "the third");
     let out = plain(rig.pass(3 * SECOND));
     assert_eq!(sent(&out), 1, "the fourth when nobody is waited for any more");
+}
+
+#[test]
+fn while_nobody_knows_what_the_uplink_carries_one_repair_is_taken_at_a_time() {
+    let mut rig = Rig::viewer(true);
+    rig.announce(0);
+    (0..CHUNKS).for_each(|number| _ = rig.hold(number));
+    let taken = |rig: &mut Rig| {
+        let asked: Vec<_> = (0..4).map(|n| rig.ask(id(2 + n as u8), Kind::Get, n)).collect();
+        let refused = |(id, out): &&(RequestId, Vec<Output>)| answered(out, *id) == Some((ChunkStatus::Refused, None));
+        4 - asked.iter().filter(refused).count()
+    };
+    assert_eq!(taken(&mut rig), 1);
+    rig.pass(2 * SECOND);
+    assert_eq!(taken(&mut rig), 1, "the first is forgotten, not reported");
+    for number in 0..CHUNKS {
+        rig.ask(id(2), Kind::Next, number); // each tells how the one before came
+        rig.pass(SECOND / 20);
+    }
+    assert_eq!(taken(&mut rig), 4);
 }
