@@ -54,7 +54,7 @@ pub struct Config {
     pub status_interval: Duration,
     /// How soon again to say it when something did.
     pub status_interval_min: Duration,
-    /// How often to look for a better parent. Short enough for big uplinks to rise to the source within a minute (a guess).
+    /// How often to look for a better parent. Short enough for big uplinks to rise within a minute (a guess).
     pub improve_interval: Duration,
 }
 

@@ -248,7 +248,8 @@ impl Peer {
         if self.add_track(now, rendition) {
             out.push(Output::Subscribe { rendition });
             self.contact.status_due(now.mono, Duration::ZERO);
-            self.tracks.last_mut().into_iter().for_each(|track| track.is_leaf = true);
+            let newcomer = self.neighbours.viewers() == 0; // not somebody whose player changed the rendition
+            self.tracks.last_mut().into_iter().for_each(|track| track.is_leaf = newcomer);
             self.rank_seeds(now.mono, out);
         }
     }
