@@ -11,7 +11,7 @@
 //! | `pace` | how quick all of that has to be |
 //! | `parents` | pull-ahead: a parent for each substream |
 //! | `repair` | late chunks: other neighbours, then the origin |
-//! | `uploads`, `serve` | whom we serve, in what order |
+//! | `uploads`, `places`, `serve` | whom we serve, in what order |
 //! | `uplink` | how fast |
 //! | `seeding` | who takes first copies |
 //! | `clock` | the broadcaster's clock |
@@ -22,6 +22,7 @@ mod io;
 mod neighbours;
 mod pace;
 mod parents;
+mod places;
 mod repair;
 mod requests;
 pub mod seeding;

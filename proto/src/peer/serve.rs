@@ -8,8 +8,9 @@ use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Kind, Role};
 use super::io::Output;
 use super::neighbours::Neighbour;
 use super::parents::PATH_MAX;
+use super::places::{Limit, Standing};
 use super::requests::InFlight;
-use super::uploads::{Child, Limit, Parked, Ready, Standing, refusal};
+use super::uploads::{Child, Parked, Ready, refusal};
 use super::{Peer, seeding};
 
 /// Peers named in a refusal.

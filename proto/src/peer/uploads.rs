@@ -6,6 +6,7 @@ use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, RequestId};
 use crate::time::Time;
 use crate::wire::{ChunkHeader, ChunkStatus, Feedback};
 
+use super::places::{Limit, ROOT_SILENT_AFTER, SILENT_AFTER, Standing};
 use super::uplink::Uplink;
 
 /// Requests held, answers waiting, children taken on. All bounded, see the constants.
@@ -88,19 +89,9 @@ const TENURE_MIN: Duration = Duration::from_secs(8);
 /// is: it may be one that pollutes or brings nothing, which the broadcaster can't see (a guess; shorter ones move trees for
 /// nothing).
 const TURN: Duration = Duration::from_secs(60);
-/// So long a child is served after a stronger one took its place: time for some trials elsewhere (a guess).
-const NOTICE: Duration = Duration::from_secs(6);
-/// A root that had to go is served longer: what looks for a parent is all its tree, and most of those it knows are below it.
-const ROOT_NOTICE: Duration = Duration::from_secs(20);
 /// It is told after this long: by then the stronger one and its descendants know their new path, and aren't the weaker
 /// one's descendants any more.
 const NOTICE_AFTER: Duration = Duration::from_millis(1200);
-/// A child that neither asks on nor reports for this long after a chunk was sent to it is probably gone, and others may come;
-/// longer than any round trip behind a full queue. A killed node's connection is noticed after 6 s.
-const SILENT_AFTER: Duration = Duration::from_millis(1500);
-/// One fed by a silent root needn't wait so long for its place: a whole tree waits. A chunk reaches a root, and its next request
-/// comes back, within some 0.3 s (in the lab).
-const ROOT_SILENT_AFTER: Duration = Duration::from_millis(600);
 /// A child silent for so long is none any more (a guess: twice what makes room for others).
 const GONE_AFTER: Duration = Duration::from_secs(3);
 /// Chunks sent and not reported at a time while nobody knows what the uplink carries: a slow one is jammed by more for seconds,
@@ -401,58 +392,6 @@ impl Uploads {
         let send = if self.queue.is_empty() { Time::NEVER } else { self.free_at(unknown) };
         let park = self.parked.first().map_or(Time::NEVER, |p| p.since + timeout);
         send.min(park)
-    }
-}
-
-/// What speaks against somebody who asks for a place.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Standing {
-    /// It has one, and was silent until now: it goes if it is full without it.
-    pub(crate) was_silent: bool,
-    /// It came just now, and isn't taken on.
-    pub(crate) is_new: bool,
-}
-
-/// How many children fit.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Limit {
-    /// A viewer: this many in all.
-    Slots(usize),
-    /// The broadcaster: this many in each substream.
-    CopiesPerSubstream(usize),
-}
-
-impl Limit {
-    /// How long a child is served that has to go.
-    fn notice(self) -> Duration {
-        match self {
-            Self::Slots(_) => NOTICE,
-            Self::CopiesPerSubstream(_) => ROOT_NOTICE,
-        }
-    }
-
-    /// After how long the first may have the place of a silent one.
-    fn patience(self) -> Duration {
-        match self {
-            Self::Slots(_) => SILENT_AFTER,
-            Self::CopiesPerSubstream(_) => ROOT_SILENT_AFTER,
-        }
-    }
-
-    /// How many may be on their way out at a time.
-    fn leaving_max(self) -> usize {
-        match self {
-            Self::Slots(max) => max / 4 + 1,
-            Self::CopiesPerSubstream(max) => max * 2,
-        }
-    }
-
-    /// Whether two children take room from one another.
-    fn is_shared(self, a: &Child, b: &Child) -> bool {
-        match self {
-            Self::Slots(_) => true,
-            Self::CopiesPerSubstream(_) => a.rendition == b.rendition && a.substream == b.substream,
-        }
     }
 }
 
