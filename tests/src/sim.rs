@@ -6,7 +6,7 @@
 //! |---|---|
 //! | delays by region, serial uplinks and downlinks, loss as delay, NAT classes, a partition | `network` |
 //! | who comes with what uplink and stays how long | `population` |
-//! | gossipsub, as hops through a mesh of degree four (held against real nodes by `tests/parity.rs`); uplinks too narrow to pass it on do | `world/gossip` |
+//! | gossipsub, as hops through a mesh of degree four (held against real nodes by `tests/parity.rs`); also uplinks pass it on that in fact are too narrow to | `world/gossip` |
 //! | the origin's HTTP server, connections, control messages | `world/traffic`, `world/contact` |
 //! | players: hold back three segments, fetch in order, stall when dry | `player` |
 

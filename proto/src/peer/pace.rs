@@ -8,8 +8,6 @@ use crate::wire::Rendition;
 /// Waits and limits of one track.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
-    /// Segments come in parts.
-    pub(crate) parts: bool,
     /// From announcement to the moment the chunks must be here.
     pub(crate) due: Duration,
     /// From the moment a player first wants what was announced before we joined to the moment it must be here: a player that
@@ -21,6 +19,8 @@ pub(crate) struct Pace {
     pub(crate) root_silent_after: f64,
     /// Without news for so long a newcomer asks for it: where statements ride with chunks, who isn't fed hears of nothing.
     pub(crate) silent_after: Option<Duration>,
+    /// A path nothing came by for this long is none, or in low latency after a few chunks, whichever is later.
+    pub(crate) path_expiry_min: Duration,
     /// A neighbour that follows the rendition probably has what was announced this long ago, whatever its last status said.
     pub(crate) held_after: Duration,
     /// A neighbour that did not have a chunk is asked again after this: it may have got it meanwhile.
@@ -39,6 +39,8 @@ pub(crate) struct Pace {
     pub(crate) improvement_min: f64,
 }
 
+/// A path nothing came by for this long is none. Above the longest usual segment duration.
+pub(crate) const PATH_EXPIRY: Duration = Duration::from_secs(12);
 /// Patience with a parent never exceeds this share of the target duration: there must be time left for the repair, and less
 /// asks for half of all chunks while they are on their way (tests/ABLATIONS.md).
 const PATIENCE_SHARE_MAX: f64 = 1.0;
@@ -62,12 +64,12 @@ impl Pace {
 
     fn segments(target: Duration, config: &Config) -> Self {
         Self {
-            parts: false,
             due: target.mul_f64(config.deadline_share).max(Duration::from_millis(500)),
             catch_up: target.mul_f64(CATCH_UP_SHARE * config.deadline_share),
             patience: (config.repair_patience.as_secs_f64(), target.as_secs_f64() * PATIENCE_SHARE_MAX),
             root_silent_after: target.as_secs_f64() * ROOT_SILENT_SHARE,
             silent_after: None,
+            path_expiry_min: PATH_EXPIRY,
             held_after: Duration::from_millis(700),
             retry_unknown: Duration::from_millis(350),
             answer_within: Duration::from_millis(1200),
@@ -84,11 +86,11 @@ impl Pace {
     fn parts(part: Duration, config: &Config) -> Self {
         let due = config.part_due;
         Self {
-            parts: true,
             due,
             catch_up: due.mul_f64(0.5),
             patience: (due.as_secs_f64() * 0.2, due.as_secs_f64() * 0.5),
             root_silent_after: due.as_secs_f64() * 0.5,
+            path_expiry_min: Duration::from_secs(3),
             silent_after: Some(due.mul_f64(0.3).max(part.mul_f64(1.5))),
             held_after: due.mul_f64(0.2),
             retry_unknown: due.mul_f64(0.12),

@@ -144,7 +144,7 @@ impl Peer {
 
     /// Fetches runs of chunks whose time has come from the origin.
     fn ask_origin(&mut self, now: Now, t: usize, out: &mut Vec<Output>) {
-        let mut open = self.requests.count(|r| matches!(r.purpose, Purpose::Origin { .. }));
+        let mut open = self.requests.at_origin();
         let mut runs = Vec::new();
         for (at, segment) in
             self.tracks[t].window.segments.iter().enumerate().filter(|(_, s)| s.wanted && !s.is_complete())

@@ -53,6 +53,11 @@ impl Requests {
         self.open.iter().map(|(id, request)| (id, request))
     }
 
+    /// How many fetches from the origin are open.
+    pub(crate) fn at_origin(&self) -> usize {
+        self.count(|r| matches!(r.purpose, Purpose::Origin { .. }))
+    }
+
     pub(crate) fn count(&self, pick: impl Fn(&InFlight) -> bool) -> usize {
         self.open.iter().filter(|(_, r)| pick(r)).count()
     }

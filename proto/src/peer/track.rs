@@ -6,7 +6,7 @@ use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, RequestId};
 use crate::time::{Time, WallTime};
 use crate::wire::{Feedback, Rendition, TrackStatus};
 
-use super::pace::Pace;
+use super::pace::{PATH_EXPIRY, Pace};
 use super::window::Window;
 
 /// State of one followed rendition.
@@ -86,11 +86,8 @@ pub(crate) struct Ahead {
     pub(crate) to: PeerId,
 }
 
-/// A path nothing came by for this long is none. Above the longest usual segment duration.
-const PATH_EXPIRY: Duration = Duration::from_secs(12);
-/// As [`PATH_EXPIRY`] in low latency, at least and in chunks of a substream that should have come: who still claims a path
-/// when its tree is cut off keeps others in it.
-const PATH_EXPIRY_PARTS: Duration = Duration::from_secs(3);
+/// Nor is a path one by which so many chunks should have come and didn't: who claims it when its tree is cut off keeps others
+/// in it. Within [`Pace::path_expiry_min`] and [`PATH_EXPIRY`].
 const PATH_EXPIRY_CHUNKS: u64 = 3;
 
 /// So long a newcomer takes no children: connections and what its player waits for fill a slow uplink (a guess; measured in the
@@ -220,7 +217,7 @@ impl Track {
 
     /// How far from the origin we are in each substream.
     pub(crate) fn depths(&self, now: Time) -> Vec<u8> {
-        let missed = if self.pace.parts { self.few_chunks() } else { PATH_EXPIRY };
+        let missed = self.few_chunks();
         // While nothing is announced nothing is missed.
         let fed = |s: &Substream| now.since(s.fed) < PATH_EXPIRY && self.news.0.min(now).since(s.fed) < missed;
         self.substreams.iter().map(|s| s.depth(s.fed != Time::ZERO && fed(s))).collect()
@@ -232,7 +229,7 @@ impl Track {
         let (us, chunks) = all.fold((0, 0), |(us, n), a| (us + a.duration_us, n + a.lengths.len() as u64));
         let each = us / chunks.max(1);
         let few = each.saturating_mul(u64::from(self.count()) * PATH_EXPIRY_CHUNKS);
-        Duration::from_micros(few).clamp(PATH_EXPIRY_PARTS, PATH_EXPIRY)
+        Duration::from_micros(few).clamp(self.pace.path_expiry_min, PATH_EXPIRY)
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) struct Uploads {
     queue: Vec<Ready>,
     children: Vec<Child>,
     busy_until: Time,
-    /// When a repair was last sent; not yet: long ago.
+    /// When a repair was last sent.
     repaired: Option<Time>,
     /// How long answers wait for their turn, seconds: mean of late.
     pub(crate) wait: f64,
@@ -327,7 +327,10 @@ impl Uploads {
 
     /// When another answer may be sent: when the uplink is free, and, if `unknown`, not too much is on it.
     fn free_at(&self, unknown: bool) -> Time {
-        let waits = |c: &Child| c.sent.filter(|sent| unknown && c.last <= *sent); // who asked on has it
+        if !unknown {
+            return self.busy_until;
+        }
+        let waits = |c: &Child| c.sent.filter(|sent| c.last <= *sent); // who asked on has it
         let mut sent: Vec<Time> = self.children.iter().filter_map(waits).collect();
         sent.sort_unstable_by(|a, b| b.cmp(a));
         let heard_at = sent.get(UNKNOWN_OPEN_MAX - 1).map_or(Time::ZERO, |sent| *sent + SILENT_AFTER);

@@ -43,7 +43,12 @@ impl Rig {
 
     /// A viewer that follows the rendition of a stream whose broadcaster `serves`.
     pub(crate) fn viewer(serves: bool) -> Self {
-        let mut rig = Self::new(viewer());
+        Self::grown_up(viewer(), serves)
+    }
+
+    /// As [`Self::viewer`], set up otherwise; no newcomer any more.
+    pub(crate) fn grown_up(config: Config, serves: bool) -> Self {
+        let mut rig = Self::new(config);
         rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, serves) });
         rig.feed(Input::Followed { rendition: RENDITION });
         rig.pass(GROWN_UP);

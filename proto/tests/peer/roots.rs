@@ -246,22 +246,25 @@ fn who_is_named_by_a_parent_that_refuses_is_dialled_however_many_neighbours_ther
     assert!(!dials(&out, id(51)), "hearsay can wait");
 }
 
-#[test]
-fn a_root_that_was_silent_keeps_a_place_that_nobody_took() {
+/// A broadcaster whose root `id(2)` of substream 0 said nothing since a chunk was sent to it.
+fn with_a_silent_root() -> Rig {
     let mut rig = broadcaster(&[]);
     assert!(takes(&mut rig, 2, 0));
     rig.feed(Input::Produced { announcement: announcement(EPOCH, 1, rig.now) });
     rig.pass(2 * SECOND);
+    rig
+}
+
+#[test]
+fn a_root_that_was_silent_keeps_a_place_that_nobody_took() {
+    let mut rig = with_a_silent_root();
     assert!(takes_for(&mut rig, 2, 2 * CHUNKS));
     assert!(!takes_for(&mut rig, 3, 2 * CHUNKS), "there is one place");
 }
 
 #[test]
 fn who_has_to_go_stays_when_its_place_is_free_again() {
-    let mut rig = broadcaster(&[]);
-    assert!(takes(&mut rig, 2, 0));
-    rig.feed(Input::Produced { announcement: announcement(EPOCH, 1, rig.now) });
-    rig.pass(2 * SECOND);
+    let mut rig = with_a_silent_root();
     let next = 2 * CHUNKS;
     assert!(takes_for(&mut rig, 3, next), "the other is silent");
     assert!(takes_for(&mut rig, 2, next), "it is served for a while");

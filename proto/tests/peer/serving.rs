@@ -105,10 +105,7 @@ fn a_new_epoch_answers_what_was_held_and_forgets_the_old_numbers() {
 #[test]
 fn uploads_keep_to_the_limit() {
     let limit = 2_000_000;
-    let mut rig = Rig::new(Config { upload_limit_bps: Some(limit), ..viewer() });
-    rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
-    rig.feed(Input::Followed { rendition: RENDITION });
-    rig.pass(GROWN_UP);
+    let mut rig = Rig::grown_up(Config { upload_limit_bps: Some(limit), ..viewer() }, true);
     let mut sent = Vec::new();
     for round in 0..20 {
         rig.announce(round);
@@ -164,10 +161,7 @@ fn nothing_is_served_with_upload_off() {
 
 #[test]
 fn there_are_never_more_children_than_slots() {
-    let mut rig = Rig::new(Config { upload_limit_bps: Some(1_300_000), ..viewer() });
-    rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
-    rig.feed(Input::Followed { rendition: RENDITION });
-    rig.pass(GROWN_UP);
+    let mut rig = Rig::grown_up(Config { upload_limit_bps: Some(1_300_000), ..viewer() }, true);
     rig.announce(0);
     // A quarter of 1.28 Mbit/s each: three fit into 85 % of 1.3 Mbit/s and leave what receiving costs.
     let mut refused = 0;
@@ -181,10 +175,7 @@ fn there_are_never_more_children_than_slots() {
 
 #[test]
 fn a_stronger_child_displaces_a_weaker_after_its_tenure_and_only_there() {
-    let mut rig = Rig::new(Config { upload_limit_bps: Some(900_000), ..viewer() });
-    rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
-    rig.feed(Input::Followed { rendition: RENDITION });
-    rig.pass(GROWN_UP);
+    let mut rig = Rig::grown_up(Config { upload_limit_bps: Some(900_000), ..viewer() }, true);
     rig.announce(0);
     rig.meet(id(2), status(3, 0, 1_000_000));
     rig.meet(id(3), status(3, 0, 9_000_000));
@@ -252,10 +243,7 @@ fn the_source_gives_each_substream_to_so_many_children() {
 
 #[test]
 fn one_child_cannot_pile_up_answers_without_bound() {
-    let mut rig = Rig::new(Config { upload_limit_bps: Some(400_000), ..viewer() });
-    rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
-    rig.feed(Input::Followed { rendition: RENDITION });
-    rig.pass(GROWN_UP);
+    let mut rig = Rig::grown_up(Config { upload_limit_bps: Some(400_000), ..viewer() }, true);
     rig.announce(0);
     rig.hold(0);
     let open = (0..5000).filter(|_| {
@@ -269,10 +257,7 @@ fn one_child_cannot_pile_up_answers_without_bound() {
 fn who_leaves_soon_says_nothing_against_the_link_and_who_waited_in_vain_does() {
     // Each asks for a chunk that is here, stays for so long, and leaves without another request.
     let offered = |stays: Duration, told: Option<Feedback>| {
-        let mut rig = Rig::new(Config { uplink_assumed_bps: 8_000_000, ..viewer() });
-        rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
-        rig.feed(Input::Followed { rendition: RENDITION });
-        rig.pass(GROWN_UP);
+        let mut rig = Rig::grown_up(Config { uplink_assumed_bps: 8_000_000, ..viewer() }, true);
         rig.announce(0);
         rig.hold(0);
         for child in (2..=6).cycle().take(30) {
@@ -294,10 +279,7 @@ fn who_leaves_soon_says_nothing_against_the_link_and_who_waited_in_vain_does() {
 
 #[test]
 fn while_nobody_knows_what_the_uplink_carries_two_chunks_are_under_way() {
-    let mut rig = Rig::new(Config { upload_limit_bps: None, ..viewer() });
-    rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
-    rig.feed(Input::Followed { rendition: RENDITION });
-    rig.pass(GROWN_UP);
+    let mut rig = Rig::grown_up(Config { upload_limit_bps: None, ..viewer() }, true);
     rig.announce(0);
     (0..CHUNKS).for_each(|number| _ = rig.hold(number));
     let sent = |out: &[Output]| {
