@@ -1,6 +1,8 @@
 //! What comes off the network, byte by byte: whatever the bytes, a decoder gives a value or an error, in bounded memory.
 //! What goes out is read back, and stays as it is: the golden bytes below are the protocol.
 
+#[path = "wire/continuations.rs"]
+mod continuations;
 #[path = "wire/samples.rs"]
 mod samples;
 
@@ -73,6 +75,7 @@ macro_rules! messages {
         fn decode_everything(bytes: &[u8]) {
             $( decode::<$ty>(bytes); )*
             parse::<Announcement>(bytes);
+            parse::<Continuation>(bytes);
             parse::<Catalogue>(bytes);
             parse::<Roster>(bytes);
         }
@@ -99,6 +102,7 @@ messages! {
     roster_member: RosterMember,
     signed: Signed,
     announcement: Announcement,
+    continuation: Continuation,
     catalogue: Catalogue,
     rendition: Rendition,
     init: Init,
@@ -120,10 +124,12 @@ proptest! {
     #[test]
     fn sound_statements_parse(
         announcement in Announcement::sample(),
+        continuation in Continuation::sample(),
         catalogue in Catalogue::sample(),
         roster in Roster::sample(),
     ) {
         prop_assert_eq!(Announcement::parse(&announcement.encode()), Ok(announcement));
+        prop_assert_eq!(Continuation::parse(&continuation.encode()), Ok(continuation));
         prop_assert_eq!(Catalogue::parse(&catalogue.encode()), Ok(catalogue));
         prop_assert_eq!(Roster::parse(&roster.encode()), Ok(roster));
     }
@@ -227,6 +233,7 @@ fn the_wire_is_as_it_was() {
             instead: vec![],
             notice: true,
             introduced: vec![],
+            continuation: Bytes::new(),
         },
         "a6 0100 02 1903e8 03 82 1a04030201 07 0403 05 427374 07 f5",
     );

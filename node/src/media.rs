@@ -8,9 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use starling_proto::wire::{Announcement, Catalogue, Init, Window};
+use starling_proto::wire::{Announcement, Catalogue, Continuation, Init, Window};
 use starling_proto::{ChunkNumber, Epoch, RenditionId, SegmentNumber, WallTime};
 use tokio::sync::watch;
+
+mod proof;
+
+use proof::Proof;
+pub use proof::Told;
 
 /// Announcements in one window: more than any player's hold-back, less than a message's limit.
 pub(crate) const WINDOW_SEGMENTS: usize = 12;
@@ -74,7 +79,7 @@ struct Gone {
 struct Segment {
     position: u64,
     announcement: Arc<Announcement>,
-    signed: Bytes,
+    proof: Proof,
     named: (Epoch, SegmentNumber),
     chunks: Vec<Option<Bytes>>,
 }
@@ -196,27 +201,57 @@ impl Media {
         held.tracks.get(&rendition)?.find(epoch, number).map(|segment| segment.announcement.clone())
     }
 
-    /// The signed statement that travels with chunk `number`: that of its segment, with every chunk of a segment that has
-    /// parts, for those are not announced otherwise while it grows; else with the first. Empty if there is none to hand on.
-    pub fn statement_with(&self, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) -> Bytes {
+    /// What travels with chunk `number` to prove it: with every chunk of a segment that has parts, for those are not announced
+    /// otherwise while it grows; else with the first.
+    pub fn told_with(&self, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) -> Told {
         let held = self.held();
-        let segment = held.tracks.get(&rendition).and_then(|track| track.find(epoch, number));
-        let travels = |s: &&Segment| s.announcement.first_chunk == number || !s.announcement.parts.is_empty();
-        segment.filter(travels).map(|s| s.signed.clone()).unwrap_or_default()
+        let Some(segment) = held.tracks.get(&rendition).and_then(|track| track.find(epoch, number)) else {
+            return Told::Nothing;
+        };
+        match segment.announcement.index_of(number) {
+            Some(index) if index == 0 || !segment.announcement.parts.is_empty() => segment.proof.of(index),
+            _ => Told::Nothing,
+        }
     }
 
-    /// The signed statements of a rendition's newest segments, oldest first, at most `count`.
-    pub fn statements(&self, rendition: RenditionId, count: usize) -> Vec<Bytes> {
+    /// What is signed of a segment, as far as it is here.
+    pub fn proven(&self, rendition: RenditionId, epoch: Epoch, segment: SegmentNumber) -> Option<Arc<Announcement>> {
         let held = self.held();
-        let Some(track) = held.tracks.get(&rendition) else { return Vec::new() };
-        let skip = track.segments.len().saturating_sub(count);
-        track.segments.iter().skip(skip).map(|s| s.signed.clone()).filter(|s| !s.is_empty()).collect()
+        let mut segments = held.tracks.get(&rendition)?.segments.iter().rev();
+        let found = segments.find(|s| (s.announcement.epoch, s.announcement.segment) == (epoch, segment))?;
+        (!found.proof.is_empty()).then(|| found.announcement.clone())
+    }
+
+    /// Whether all that `announcement` says is here, signed as one.
+    pub fn says(&self, announcement: &Announcement) -> bool {
+        let held = self.held();
+        let found = held.tracks.get(&announcement.rendition);
+        let found = found.and_then(|track| track.find(announcement.epoch, announcement.first_chunk));
+        found.is_some_and(|segment| segment.proof.says_all(announcement))
+    }
+
+    /// Keeps a signed continuation of a segment, which says `announcement` with what was said before.
+    pub fn continued(&self, announcement: Arc<Announcement>, more: &Continuation, signed: Bytes) {
+        let mut held = self.held();
+        let tracks = held.tracks.get_mut(&announcement.rendition);
+        let Some(segment) = tracks.and_then(|t| t.segments.iter_mut().find(|s| s.is(&announcement))) else { return };
+        segment.proof.continued(&segment.announcement, more, signed);
+        if announcement.continues(&segment.announcement) {
+            segment.grow(announcement);
+        }
+        drop(held);
+        self.tick();
     }
 
     /// What a newcomer needs: the catalogue as it was signed and, if it says of which rendition, the newest statements.
     pub fn newest(&self, rendition: Option<RenditionId>) -> Window {
-        let announcements = rendition.map(|rendition| self.statements(rendition, WINDOW_SEGMENTS)).unwrap_or_default();
-        Window { catalogue: self.signed_catalogue(), announcements }
+        let catalogue = self.signed_catalogue();
+        let held = self.held();
+        let segments = rendition.and_then(|rendition| held.tracks.get(&rendition)).map(|track| &track.segments);
+        let skip = segments.map_or(0, |all| all.len().saturating_sub(WINDOW_SEGMENTS));
+        let proofs = segments.into_iter().flatten().skip(skip).map(|s| &s.proof).filter(|proof| !proof.is_empty());
+        let announcements = proofs.clone().map(|proof| proof.signed.clone()).collect();
+        Window { catalogue, announcements, continuations: proofs.flat_map(Proof::chain).collect() }
     }
 
     /// A rendition's segments as players are to see them, oldest first.
@@ -256,14 +291,15 @@ impl Held {
         let track = self.tracks.entry(announcement.rendition).or_default();
         if let Some(known) = track.segments.iter_mut().find(|s| s.is(&announcement)) {
             if announcement.continues(&known.announcement) {
-                known.grow(announcement, signed);
+                known.proof.announced(&announcement, signed);
+                known.grow(announcement);
                 return true;
             }
             let position = known.position;
             let (epoch, number) = (announcement.epoch, announcement.segment);
             let proven = known.is_proven_by(&announcement, &signed);
             if proven {
-                known.signed = signed;
+                known.proof.announced(&announcement, signed);
                 known.announcement = announcement;
             }
             self.begin_epoch(epoch, number, position);
@@ -280,7 +316,8 @@ impl Held {
         }
         let chunks = vec![None; announcement.lengths.len()];
         let named = (announcement.epoch, announcement.segment);
-        track.segments.insert(at, Segment { position, announcement, signed, named, chunks });
+        let proof = Proof::new(&announcement, signed);
+        track.segments.insert(at, Segment { position, announcement, proof, named, chunks });
         true
     }
 
@@ -416,10 +453,10 @@ impl Segment {
         same_name || said_again
     }
 
-    /// Whether the announcement is worth more than ours: signed where ours isn't, or of a newer start of the
-    /// broadcaster, in whose numbers neighbours speak from now on.
+    /// Whether the announcement is worth more than ours: signed where ours isn't, or is piece by piece, or of a newer start of
+    /// the broadcaster, in whose numbers neighbours speak from now on.
     fn is_proven_by(&self, other: &Announcement, signed: &Bytes) -> bool {
-        let better = self.signed.is_empty() || other.epoch > self.announcement.epoch;
+        let better = !self.proof.says_all(other) || other.epoch > self.announcement.epoch;
         better && !signed.is_empty() && self.announcement.hashes == other.hashes
     }
 
@@ -429,10 +466,9 @@ impl Segment {
         self.announcement.discontinuity || epoch.is_some_and(|epoch| epoch != self.named.0)
     }
 
-    fn grow(&mut self, announcement: Arc<Announcement>, signed: Bytes) {
+    fn grow(&mut self, announcement: Arc<Announcement>) {
         self.chunks.resize(announcement.lengths.len(), None);
         self.announcement = announcement;
-        self.signed = signed;
     }
 
     fn is_complete(&self) -> bool {

@@ -26,5 +26,5 @@ mod statements;
 mod strangers;
 pub(crate) mod swarm;
 
-pub use driver::{Driver, Produced, Setup, Wires};
+pub use driver::{Driver, Produced, Said, Setup, Wires};
 pub use heard::Heard;

@@ -319,7 +319,7 @@ impl Peer {
     fn fresh_chunks(&mut self, now: Time, t: usize, numbers: impl Iterator<Item = ChunkNumber>, produced: bool) {
         for number in numbers {
             let track = &mut self.tracks[t];
-            let early = track.unchecked.iter().position(|n| *n == number).map(|at| track.unchecked.swap_remove(at));
+            let early = track.unchecked.iter().position(|u| u.number == number).map(|at| track.unchecked.remove(at));
             let Some((segment, index)) = track.window.find_mut(number) else { continue };
             if produced {
                 segment.have.insert(index);
@@ -470,7 +470,7 @@ impl Peer {
     fn dropped(&mut self, now: Now, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) {
         let Some(t) = self.track_index(rendition, epoch) else { return };
         let track = &mut self.tracks[t];
-        track.unchecked.retain(|n| *n != number);
+        track.unchecked.retain(|u| u.number != number);
         if let Some((segment, index)) = track.window.find_mut(number) {
             segment.asked.remove(index);
             track.repair_at = now.mono;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | gossipsub `/starling/1/<stream>/catalogue` | [`Signed`] [`Catalogue`] |
 //! | gossipsub `/starling/1/<stream>/<rendition>` | [`Signed`] [`Announcement`] |
-//! | request-response `/starling/1/chunk` | [`ChunkRequest`] → [`ChunkHeader`] + payload |
+//! | request-response `/starling/1/chunk` | [`ChunkRequest`] → [`ChunkHeader`] (with a [`Signed`] [`Announcement`] or [`Continuation`]) + payload |
 //! | request-response `/starling/1/control` | [`ControlRequest`] → [`ControlResponse`] |
 //! | request-response `/starling/1/hint` | [`HintRequest`] → [`HintResponse`] |
 //!
@@ -16,6 +16,7 @@ pub mod cbor;
 pub mod announcement;
 pub mod catalogue;
 pub mod chunk;
+pub mod continuation;
 pub mod control;
 pub mod hint;
 pub mod signed;
@@ -24,6 +25,7 @@ pub use announcement::{Announcement, HASH_LEN, Part, PartSource};
 pub use catalogue::{Catalogue, Init, Rendition};
 pub use cbor::{DecodeError, Message};
 pub use chunk::{ChunkHeader, ChunkRequest, Feedback, Kind, Status as ChunkStatus};
+pub use continuation::{Continuation, Joined};
 pub use control::{
     ControlRequest, ControlResponse, Hello, NeighbourInfo, Role, Status, TrackStatus, Window, WindowRequest,
 };

@@ -63,6 +63,7 @@ sample!(ChunkHeader requires [1, 4] {
     instead: vec(peer(), 0..4),
     notice: any::<bool>(),
     introduced: vec(NeighbourInfo::sample(), 0..3),
+    continuation: blob(),
 });
 
 sample!(ControlRequest requires [] {
@@ -108,7 +109,7 @@ sample!(Cancel requires [1, 2, 3] { epoch: epoch(), rendition: rendition(), numb
 
 sample!(WindowRequest requires [] { rendition: of(rendition()) });
 
-sample!(Window requires [] { catalogue: blob(), announcements: vec(blob(), 0..13) });
+sample!(Window requires [] { catalogue: blob(), announcements: vec(blob(), 0..13), continuations: vec(blob(), 0..13) });
 
 sample!(NeighbourInfo requires [1, 3] { peer: peer(), addrs: addrs(), region: text() });
 
@@ -209,8 +210,19 @@ impl Sample for Announcement {
     }
 }
 
+impl Sample for Continuation {
+    const REQUIRED: &[u64] = &[1, 2, 3, 4, 5, 9];
+
+    fn sample() -> BoxedStrategy<Self> {
+        let of = |(announcement, per_part, count): (Announcement, usize, usize)| {
+            Self::of(&announcement.in_parts(Some(per_part)), count)
+        };
+        (Announcement::sample(), 1..5usize, 1..4usize).prop_filter_map("has more parts", of).boxed()
+    }
+}
+
 /// Dealing chunks into parts.
-trait InParts {
+pub(crate) trait InParts {
     fn in_parts(self, per_part: Option<usize>) -> Self;
 }
 

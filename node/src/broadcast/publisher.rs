@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::identity::{Keypair, SigningError};
-use starling_proto::wire::{Announcement, Catalogue, Init, Message, PartSource, Rendition, Statement};
+use starling_proto::wire::{Announcement, Catalogue, Continuation, Init, Message, PartSource, Rendition, Statement};
 use starling_proto::{ChunkNumber, Epoch, RenditionId, SegmentNumber, StreamId, WallTime};
 use thiserror::Error;
 
 use crate::clock::wall_now;
 use crate::hls::name;
 use crate::ingest::{Ingested, Part, Segment, Shape, Track};
-use crate::net::Produced;
+use crate::net::{Produced, Said};
 use crate::statement;
 
 /// Makes statements. Without a key they carry no signature: for a viewer that follows the origin's playlist by itself.
@@ -78,6 +78,9 @@ pub enum PublishError {
 
 /// Into how many substreams chunks are dealt (research notes §1.1: 8 use 97 % of the uplinks' capacity).
 const SUBSTREAMS: u8 = 8;
+/// Parts that a continuation says: the newest, and the one before it, so that four substreams in a row must fail before
+/// something is missing between two of them (see tests/ABLATIONS.md).
+const CONTINUED_PARTS: usize = 2;
 /// Initialization sections kept in the catalogue: those of the segments still listed.
 const INITS_MAX: usize = 4;
 /// Catalogues stay below gossipsub's limit, envelope included.
@@ -265,9 +268,9 @@ impl Publisher {
             lane.growing = Some((number, said));
         }
         let produced = self.announce(announcement, chunks)?;
-        if let (true, Produced::Segment(announcement, ..)) = (on, &produced) {
+        if let (true, Produced::Segment(said, _)) = (on, &produced) {
             let lane = self.lanes.entry(rendition).or_default();
-            lane.growing = Some((number, announcement.clone()));
+            lane.growing = Some((number, said.announcement.clone()));
         }
         Ok(produced)
     }
@@ -320,7 +323,11 @@ impl Publisher {
             rendition = %announcement.rendition, segment = %announcement.segment, chunks = fresh.len(), growing = announcement.growing,
             "announced"
         );
-        Ok(Produced::Segment(Arc::new(announcement), envelope, fresh))
+        let continuation = match Continuation::of(&announcement, CONTINUED_PARTS).filter(|_| self.key.is_some()) {
+            Some(more) => Some((more.clone(), self.sign(&more)?)),
+            None => None,
+        };
+        Ok(Produced::Segment(Said { announcement: Arc::new(announcement), signed: envelope, continuation }, fresh))
     }
 
     fn catalogue(&mut self) -> Result<Produced, PublishError> {

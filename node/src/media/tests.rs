@@ -128,7 +128,7 @@ fn an_own_announcement_replaced_by_a_signed_one_keeps_its_name_and_chunks() {
     assert_eq!(listed.announcement.epoch, Epoch(9));
     assert!(!listed.discontinuity);
     assert_eq!(media.chunk(RENDITION, Epoch(9), ChunkNumber(77)), Some(Bytes::from_static(b"abc")));
-    assert_eq!(media.statement_with(RENDITION, Epoch(9), ChunkNumber(77)), "signed");
+    assert_eq!(media.told_with(RENDITION, Epoch(9), ChunkNumber(77)), Told::Statement("signed".into()));
 }
 
 #[test]
@@ -265,4 +265,48 @@ fn init_sections_of_both_the_signed_catalogue_and_the_one_made_here_stay() {
     media.add_inits(&catalogue(11, 2, 1));
     assert!(media.init(RENDITION, Epoch(10), 0).is_some());
     assert!(media.init(RENDITION, Epoch(11), 0).is_none(), "nobody needs it any more");
+}
+
+/// The newest two of the first `parts` parts, and its signature.
+fn more(parts: usize) -> (Continuation, Bytes) {
+    let more = Continuation::of(&samples::grown(0, parts), 2).expect("more than that");
+    (more, Bytes::from(format!("more {parts}")))
+}
+
+#[test]
+fn what_is_told_piece_by_piece_is_passed_on_so_until_it_is_told_as_one() {
+    let media = empty();
+    let said = |parts| Arc::new(samples::grown(0, parts));
+    let told = |chunk| media.told_with(RENDITION, Epoch(1), ChunkNumber(chunk));
+    media.announce(said(2), "first two".into());
+    for parts in [3, 4] {
+        let (more, signed) = more(parts);
+        media.continued(said(parts), &more, signed);
+    }
+    assert_eq!(media.proven(RENDITION, Epoch(1), SegmentNumber(0)), Some(said(4)));
+    assert_eq!(told(0), Told::Statement("first two".into()));
+    assert_eq!(told(1), Told::Continuation("more 3".into()), "and what comes next");
+    assert_eq!(told(2), Told::Continuation("more 4".into()));
+    assert_eq!(told(3), Told::Continuation("more 4".into()));
+    let window = media.newest(Some(RENDITION));
+    assert_eq!((window.announcements, window.continuations), (vec!["first two".into()], vec!["more 4".into()]));
+    assert!(!media.says(&said(4)), "not as one");
+    assert!(media.announce(said(4), "all".into()));
+    assert!(media.says(&said(4)));
+    let window = media.newest(Some(RENDITION));
+    assert_eq!((window.announcements, window.continuations), (vec!["all".into()], vec![]));
+}
+
+#[test]
+fn what_ends_a_segment_is_told_instead_of_what_it_repeats() {
+    let media = empty();
+    let open = Announcement { growing: true, ..samples::grown(0, 4) };
+    media.announce(Arc::new(samples::grown(0, 2)), "first two".into());
+    for announcement in [open, samples::grown(0, 4)] {
+        let more = Continuation::of(&announcement, 2).expect("more than that");
+        let signed = if more.ends { "end" } else { "on" };
+        media.continued(Arc::new(announcement), &more, signed.into());
+    }
+    assert_eq!(media.told_with(RENDITION, Epoch(1), ChunkNumber(3)), Told::Continuation("end".into()));
+    assert_eq!(media.newest(Some(RENDITION)).continuations, ["end"]);
 }

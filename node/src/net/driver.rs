@@ -11,7 +11,7 @@ use futures::StreamExt;
 use libp2p::identity::{Keypair, ed25519};
 use libp2p::request_response::OutboundRequestId;
 use libp2p::{Multiaddr, Swarm};
-use starling_proto::wire::{Announcement, Catalogue, ControlRequest, NeighbourInfo, Role};
+use starling_proto::wire::{Announcement, Catalogue, Continuation, ControlRequest, NeighbourInfo, Role};
 use starling_proto::{Config, Epoch, Input, Now, Peer, PeerId, RenditionId, RequestId, StreamId, Time};
 use tokio::sync::{mpsc, watch};
 
@@ -20,7 +20,7 @@ use super::dial::Dials;
 use super::exchange::{Channel, ExchangeId};
 use super::fetch::{Fetched, fetch_window};
 use super::heard::Heard;
-use super::statements::Unproven;
+use super::statements::{Apart, Unproven};
 use super::strangers::Strangers;
 use super::swarm::{self, Behaviour, split_peer};
 use crate::clock::wall_now;
@@ -60,9 +60,19 @@ pub struct Setup {
 pub enum Produced {
     /// A new catalogue and its envelope; an empty envelope for one made from the origin's playlist by a viewer.
     Catalogue(Arc<Catalogue>, Bytes),
-    /// A segment, or the next parts of one that grows: announcement, envelope, and the newest of its chunks, as many as
-    /// were not handed over before. An empty envelope as above.
-    Segment(Arc<Announcement>, Bytes, Vec<Bytes>),
+    /// A segment, or the next parts of one that grows, and the newest of its chunks, as many as were not handed over before.
+    Segment(Said, Vec<Bytes>),
+}
+
+/// What is said of a segment.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// All of it.
+    pub announcement: Arc<Announcement>,
+    /// Its envelope; an empty one as above.
+    pub signed: Bytes,
+    /// The newest of it and its envelope, if that is much less.
+    pub continuation: Option<(Continuation, Bytes)>,
 }
 
 /// The other ends of everything the loop listens to and tells.
@@ -106,6 +116,7 @@ pub struct Driver {
     pub(super) neighbour_addrs: BTreeMap<PeerId, NeighbourInfo>,
     pub(super) dials: Dials,
     pub(super) unproven: Vec<Unproven>,
+    pub(super) apart: Vec<Apart>,
     pub(super) strangers: Strangers,
     pub(super) fetched_tx: mpsc::Sender<Fetched>,
     pub(super) origin_differs: bool,
@@ -191,6 +202,7 @@ impl Driver {
             neighbour_addrs: BTreeMap::new(),
             dials: Dials::default(),
             unproven: Vec::new(),
+            apart: Vec::new(),
             strangers: Strangers::default(),
             fetched_tx,
             origin_differs: false,
@@ -333,7 +345,7 @@ impl Driver {
     fn on_produced(&mut self, produced: Produced) {
         match produced {
             Produced::Catalogue(catalogue, signed) => self.publish_catalogue(&catalogue, signed),
-            Produced::Segment(announcement, signed, chunks) => self.publish_segment(announcement, signed, chunks),
+            Produced::Segment(said, chunks) => self.publish_segment(said, chunks),
         }
     }
 

@@ -122,6 +122,10 @@ impl Driver {
             let taken = self.take_announcements(std::slice::from_ref(&header.statement));
             self.blame(from, taken);
         }
+        if !header.continuation.is_empty() {
+            let taken = self.take_continuation(&header.continuation);
+            self.blame(from, taken);
+        }
         let number = header.number.filter(|_| header.status == ChunkStatus::Chunk);
         let outcome = match number {
             Some(_) if body.is_empty() => Outcome::Malformed,

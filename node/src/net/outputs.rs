@@ -12,6 +12,7 @@ use super::driver::{Asked, Driver};
 use super::fetch::fetch;
 use super::swarm;
 use crate::identity;
+use crate::media::Told;
 
 impl Driver {
     pub(super) fn carry_out(&mut self, _now: Now, output: Output) {
@@ -115,7 +116,11 @@ impl Driver {
         let body = number.map(|n| self.media.chunk(rendition, epoch, n));
         let answer = match (number, body) {
             (Some(number), Some(Some(body))) => {
-                header.statement = self.media.statement_with(rendition, epoch, number);
+                match self.media.told_with(rendition, epoch, number) {
+                    Told::Nothing => {}
+                    Told::Statement(signed) => header.statement = signed,
+                    Told::Continuation(signed) => header.continuation = signed,
+                }
                 ChunkAnswer { header, body, spread: std::time::Duration::ZERO }
             }
             // Evicted from the store a moment before the machine forgot it.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use starling_proto::wire::{Announcement, Catalogue, Roster, Window};
+use starling_proto::wire::{Announcement, Catalogue, Continuation, Joined, Roster, Window};
 use starling_proto::{ChunkNumber, Epoch, Input, PeerId, RenditionId};
 
-use super::driver::Driver;
+use super::driver::{Driver, Said};
 use super::fetch::Fetched;
 use super::swarm;
 use crate::identity;
@@ -24,6 +24,15 @@ pub(super) struct Unproven {
     at: Instant,
 }
 
+/// A continuation of what isn't here.
+pub(super) struct Apart {
+    more: Continuation,
+    envelope: Bytes,
+    at: Instant,
+}
+
+/// Continuations kept without what they continue: three seconds' worth for each of a few renditions.
+const APART_MAX: usize = 64;
 /// Chunks kept without their announcement: a segment's worth for each of a few renditions.
 const UNPROVEN_MAX: usize = 64;
 /// How long one is kept: gossip repairs a lost announcement within a few heartbeats.
@@ -48,6 +57,7 @@ impl Driver {
         let catalogue = if window.catalogue.is_empty() { Ok(()) } else { self.take_catalogue(&window.catalogue) };
         let count = window.announcements.len().min(WINDOW_SEGMENTS);
         self.take_announcements(&window.announcements[..count])?;
+        window.continuations.iter().try_for_each(|envelope| self.take_continuation(envelope))?;
         catalogue
     }
 
@@ -71,6 +81,7 @@ impl Driver {
         for (announcement, _) in fresh {
             self.tell_announced(&announcement);
             self.prove(&announcement);
+            self.join_apart(&announcement);
         }
         taken
     }
@@ -93,16 +104,60 @@ impl Driver {
         fresh: &mut Vec<(Arc<Announcement>, Bytes)>,
     ) -> Result<(), StatementError> {
         let claimed: Announcement = statement::peek(envelope)?;
-        let (rendition, epoch, first) = (claimed.rendition, claimed.epoch, claimed.first_chunk);
-        let proven = !self.media.statement_with(rendition, epoch, first).is_empty();
-        let known = self.media.announcement_of(rendition, epoch, first).filter(|known| !claimed.continues(known));
-        if let (true, Some(announcement)) = (proven, known) {
-            self.tell_announced(&announcement);
+        if self.media.says(&claimed)
+            && let Some(known) = self.media.proven(claimed.rendition, claimed.epoch, claimed.segment)
+        {
+            self.tell_announced(&known);
             return Ok(());
         }
         let announcement = statement::verify::<Announcement>(&self.stream_key, &self.stream, envelope)?;
         fresh.push((Arc::new(announcement), envelope.clone()));
         Ok(())
+    }
+
+    /// A continuation's envelope, that came with a chunk or with others.
+    pub(super) fn take_continuation(&mut self, envelope: &Bytes) -> Result<(), StatementError> {
+        let claimed: Continuation = statement::peek(envelope)?;
+        let known = self.media.proven(claimed.rendition, claimed.epoch, claimed.segment);
+        if known.is_some_and(|known| claimed.join(&known) == Joined::Known) {
+            return Ok(());
+        }
+        let more = statement::verify::<Continuation>(&self.stream_key, &self.stream, envelope)?;
+        match self.join(&more, envelope) {
+            Some(longer) => self.join_apart(&longer),
+            None if self.apart.iter().any(|apart| apart.envelope == *envelope) => {}
+            None => {
+                self.apart.truncate(APART_MAX - 1);
+                self.apart.insert(0, Apart { more, envelope: envelope.clone(), at: Instant::now() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a continuation to what it continues. Returns what is said now, unless that says nothing new or isn't here.
+    fn join(&mut self, more: &Continuation, envelope: &Bytes) -> Option<Arc<Announcement>> {
+        let known = self.media.proven(more.rendition, more.epoch, more.segment)?;
+        let Joined::Longer(longer) = more.join(&known) else { return None };
+        let longer = Arc::new(longer);
+        self.media.continued(longer.clone(), more, envelope.clone());
+        self.heard_at = Instant::now();
+        self.inputs.push_back(Input::Announced { announcement: longer.clone() });
+        self.prove(&longer);
+        Some(longer)
+    }
+
+    /// Continuations that waited for this announcement, the earliest first: each may be what the next one waits for.
+    fn join_apart(&mut self, announcement: &Announcement) {
+        let named = (announcement.rendition, announcement.epoch, announcement.segment);
+        let of = |apart: &Apart| (apart.more.rendition, apart.more.epoch, apart.more.segment) == named;
+        let mut waited: Vec<_> = self.apart.extract_if(.., |apart| of(apart)).collect();
+        waited.sort_by_key(|apart| apart.more.end_chunk());
+        for apart in waited {
+            if self.join(&apart.more, &apart.envelope).is_none() {
+                self.apart.push(apart);
+            }
+        }
+        self.apart.truncate(APART_MAX);
     }
 
     /// A roster's envelope from a hint server of the link.
@@ -202,6 +257,7 @@ impl Driver {
             let Unproven { rendition, epoch, number, .. } = chunk;
             self.inputs.push_back(Input::Dropped { rendition, epoch, number });
         }
+        self.apart.retain(|apart| apart.at.elapsed() < UNPROVEN_AGE_MAX);
     }
 
     /// The broadcaster's own catalogue; or, without envelope, one a viewer made from the origin's playlist, which never
@@ -220,9 +276,13 @@ impl Driver {
     }
 
     /// The broadcaster's own segment, or more of one; or, without envelope, one a viewer fetched by the origin's playlist.
-    pub(super) fn publish_segment(&mut self, announcement: Arc<Announcement>, signed: Bytes, chunks: Vec<Bytes>) {
+    pub(super) fn publish_segment(&mut self, said: Said, chunks: Vec<Bytes>) {
+        let Said { announcement, signed, continuation } = said;
         let (rendition, epoch) = (announcement.rendition, announcement.epoch);
         self.media.announce(announcement.clone(), signed.clone());
+        if let Some((more, signed)) = continuation {
+            self.media.continued(announcement.clone(), &more, signed);
+        }
         let fresh = announcement.end_chunk().0.saturating_sub(chunks.len() as u64);
         let fresh_bytes: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         for (number, body) in (fresh..).map(ChunkNumber).zip(chunks) {

@@ -357,7 +357,9 @@ impl Peer {
             let following = |n: &&super::neighbours::Neighbour| n.track(track.rendition).is_some();
             // The broadcaster knows for certain; but all who missed something would ask it at once.
             let hears_nothing = track.hole_asks == 0;
-            let asked = self.neighbours.iter().find(|n| n.role == Some(Role::Source) && hears_nothing);
+            let gap = track.gap().and_then(|gap| self.neighbours.find(gap.from));
+            let asked = self.neighbours.iter().find(|n| n.role == Some(Role::Source) && hears_nothing && gap.is_none());
+            let asked = gap.or(asked);
             let likely = self.neighbours.iter().filter(following).count();
             let asked = asked.or_else(|| self.neighbours.iter().filter(following).nth(self.rng.below(likely)));
             let asked =

@@ -11,7 +11,7 @@ use super::io::Output;
 use super::neighbours::Neighbour;
 use super::repair::cancel;
 use super::requests::{InFlight, Purpose};
-use super::track::{Ahead, Track};
+use super::track::{Ahead, Track, Unchecked};
 use super::{Peer, seeding};
 
 /// How soon to look again when nobody could be a parent.
@@ -227,7 +227,7 @@ impl Peer {
             return false;
         }
         if track.window.find(number).is_none() && track.unchecked.len() < 64 {
-            track.unchecked.push(number);
+            track.unchecked.push(Unchecked { number, from: request.to, since: now.mono });
         } else if let Some((segment, index)) = track.window.find_mut(number) {
             segment.asked.insert(index);
         }

@@ -25,8 +25,8 @@ pub(crate) struct Track {
     pub(crate) is_leaf: bool,
     /// Pull-ahead begins here; `None` until something was announced.
     pub(crate) from: Option<ChunkNumber>,
-    /// Chunks that arrived before their statement.
-    pub(crate) unchecked: Vec<ChunkNumber>,
+    /// Chunks that arrived before their statement, the oldest first.
+    pub(crate) unchecked: Vec<Unchecked>,
     /// Who was asked for a chunk by repair without success, and until when not to ask it again.
     pub(crate) tried: Vec<(ChunkNumber, PeerId, Time)>,
     /// When to ask for the window of announcements (again).
@@ -78,6 +78,14 @@ pub(crate) struct Substream {
     pub(crate) seed_until: Time,
 }
 
+/// A chunk that arrived before its statement, or with one that continues what isn't here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unchecked {
+    pub(crate) number: ChunkNumber,
+    pub(crate) from: PeerId,
+    pub(crate) since: Time,
+}
+
 /// An open pull-ahead request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ahead {
@@ -95,6 +103,8 @@ const PATH_EXPIRY_CHUNKS: u64 = 3;
 const LEAF_FOR: Duration = Duration::from_millis(2500);
 /// Who follows a rendition for longer has parents in most substreams, and hears of everything by them.
 const NEW_FOR: Duration = Duration::from_secs(6);
+/// So long what is missing between two statements may come with other chunks (measured, see tests/ABLATIONS.md).
+const GAP_WAIT: Duration = Duration::from_millis(50);
 /// Questions for what is new while nothing is: the broadcaster may have paused.
 const NEWS_ASKS_MAX: u8 = 3;
 
@@ -161,7 +171,7 @@ impl Track {
         loop {
             number = self.window.first_missing(number, self.count());
             let busy = self.window.find(number).is_some_and(|(s, i)| s.asked.contains(i) || s.at_origin.contains(i))
-                || self.unchecked.contains(&number);
+                || self.unchecked.iter().any(|u| u.number == number);
             if !busy {
                 return Some(number);
             }
@@ -194,7 +204,13 @@ impl Track {
         let (heard, asked) = self.news;
         let is_new = heard != Time::NEVER && heard.since(self.begun) < NEW_FOR;
         let silent = self.pace.silent_after.filter(|_| is_new && asked < NEWS_ASKS_MAX);
-        silent.map_or(Time::NEVER, |time| self.window_at.max(heard + time))
+        let news = silent.map_or(Time::NEVER, |time| heard + time);
+        self.window_at.max(news.min(self.gap().map_or(Time::NEVER, |gap| gap.since + GAP_WAIT)))
+    }
+
+    /// In low latency each chunk comes with what is said of it: which waits longest, because something before that is missing.
+    pub(crate) fn gap(&self) -> Option<&Unchecked> {
+        self.unchecked.first().filter(|_| self.pace.silent_after.is_some())
     }
 
     /// Somebody is asked for announcements.

@@ -1,8 +1,7 @@
 //! The broadcaster's signed statement of what a segment consists of.
 //!
-//! In low latency a segment is stated while it grows: each statement says all of it so far, so that any one of them makes up
-//! for those that were missed. Statements of a growing segment ride with chunks; the last one goes out on gossip, and so does
-//! each if the broadcaster sends no chunks itself.
+//! In low latency a segment is stated while it grows: each statement says all of it so far. The first rides with chunks, then
+//! [`super::Continuation`]s do; the last one goes out on gossip, and so does each if the broadcaster sends no chunks itself.
 
 use std::ops::Range;
 

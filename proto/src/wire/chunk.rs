@@ -58,7 +58,7 @@ message! {
         3 => path: Vec<u32>,
         /// How many more children the sender would take.
         4 => free_slots: u16,
-        /// The signed announcement of the segment that begins with this chunk.
+        /// The signed announcement of its segment.
         5 => statement: Bytes,
         /// With [`Status::Refused`] or `notice`: who has this substream and may have room.
         6 => instead: Vec<PeerId>,
@@ -66,6 +66,8 @@ message! {
         7 => notice: bool,
         /// Where those can be dialled.
         8 => introduced: Vec<NeighbourInfo>,
+        /// Instead of `statement`: the signed [`super::Continuation`] that says this chunk.
+        9 => continuation: Bytes,
     }
 }
 
@@ -87,8 +89,8 @@ pub enum Status {
 impl ChunkHeader {
     /// An answer without a chunk.
     pub fn without_chunk(status: Status) -> Self {
-        let (number, path, statement, instead, introduced) = Default::default();
-        Self { status, number, path, free_slots: 0, statement, instead, notice: false, introduced }
+        let (number, path, statement, instead, introduced, continuation) = Default::default();
+        Self { status, number, path, free_slots: 0, statement, instead, notice: false, introduced, continuation }
     }
 }
 

@@ -149,6 +149,8 @@ message! {
         1 => catalogue: Bytes,
         /// Signed announcements, oldest first.
         2 => announcements: Vec<Bytes>,
+        /// Signed continuations of those whose announcement, as the sender has it, doesn't say all it knows; in order.
+        3 => continuations: Vec<Bytes>,
     }
 }
 

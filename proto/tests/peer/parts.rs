@@ -208,3 +208,23 @@ fn a_path_nothing_comes_by_is_none_while_others_hear_of_news() {
     }
     assert_eq!(paths(&rig), 0);
 }
+
+#[test]
+fn what_is_missing_between_two_statements_is_asked_of_who_sent_the_second() {
+    let (mut rig, out) = viewer_with_neighbours();
+    rig.pass(Duration::from_secs(1)); // since the window was asked for
+    // The chunk came with a statement that continues what isn't known.
+    let (open, from, ..) = *requests(&out).iter().find(|r| r.3 == 3).expect("asked for ahead");
+    let windows = |out: &[Output]| {
+        let asked =
+            out.iter().filter_map(|o| if let Output::FetchWindow { from, .. } = o { Some(*from) } else { None });
+        asked.collect::<Vec<_>>()
+    };
+    let mut early = rig.respond(open, 3, vec![from.tag()]);
+    early.extend(plain(rig.pass(Duration::from_millis(30))));
+    assert!(windows(&early).is_empty(), "it may come with the next chunk");
+    assert_eq!(windows(&plain(rig.pass(Duration::from_millis(500)))), [from]);
+    rig.feed(Input::Announced { announcement: growing(0, 4, rig.now) });
+    rig.check(3, Some(from), true);
+    assert!(windows(&plain(rig.pass(BEAT))).is_empty(), "nothing is missing any more");
+}

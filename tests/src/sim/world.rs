@@ -70,11 +70,21 @@ pub(super) struct Node {
     tick_at: Time,
     /// Chunks that outran their announcement: from whom, and whether they are genuine.
     unproven: Vec<(ChunkNumber, u32, bool)>,
+    /// What was told of growing segments, whose beginning isn't known.
+    apart: Vec<(u32, Told)>,
     connections: Vec<u32>,
     banned: Vec<u32>,
     pub(super) stalls_before: (u64, f64),
     /// Media bytes sent since the warm-up.
     pub(super) sent_bytes: u64,
+}
+
+/// Which chunks of its segment are told of with a chunk, by their places: none, or from the first on, or from one on that the
+/// receiver should have heard of.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    begin: u8,
+    end: u8,
 }
 
 #[derive(Debug)]
@@ -98,7 +108,7 @@ enum Event {
     Greeted { by: u32, trip: Duration, hello: Box<Hello> },
     Control { from: u32, request: Box<ControlRequest> },
     Requested { from: u32, id: u32, request: Box<ChunkRequest> },
-    Chunk { from: u32, id: u32, len: u32, said: u8, header: Box<ChunkHeader> },
+    Chunk { from: u32, id: u32, len: u32, said: Told, header: Box<ChunkHeader> },
     Without { id: u32, header: Box<ChunkHeader> },
     OriginDone { id: RequestId, first: ChunkNumber, end: ChunkNumber, took: Duration },
     WindowArrives,
@@ -113,6 +123,8 @@ const EPOCH: Epoch = Epoch(1);
 pub(super) const CHUNK_SECONDS: f64 = 0.1;
 /// Chunks in a part, in low latency: both are announced when it ends.
 const PART_CHUNKS: usize = 2;
+/// Chunks that a continuation says, as the node's publisher has it: two parts' worth.
+const CONTINUED_CHUNKS: usize = 2 * PART_CHUNKS;
 /// Bytes a control message costs beside its own: stream set-up, QUIC and UDP/IP headers of request and answer (a guess).
 const MESSAGE_OVERHEAD: usize = 120;
 /// Bytes a chunk answer costs beside its payload: request, header, packet headers at 3 %.

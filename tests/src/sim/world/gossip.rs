@@ -103,6 +103,12 @@ impl World {
         for (number, from, genuine) in chunks {
             self.got(who, number, Some(from), genuine);
         }
+        let heard = self.node(who).player.announced(SegmentNumber(segment as u64));
+        let joins = |(of, told): &mut (u32, Told)| *of as usize <= segment && usize::from(told.begin) <= heard;
+        let joined: Vec<_> = self.node_mut(who).apart.extract_if(.., |apart| joins(apart)).collect();
+        for (segment, told) in joined {
+            self.hear(who, segment as usize, told.end.into());
+        }
     }
 }
 

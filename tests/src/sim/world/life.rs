@@ -69,6 +69,7 @@ impl World {
             deadline: Time::NEVER,
             tick_at: Time::NEVER,
             unproven: Vec::new(),
+            apart: Vec::new(),
             connections: Vec::new(),
             banned: Vec::new(),
             stalls_before: (0, 0.0),

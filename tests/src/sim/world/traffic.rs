@@ -46,7 +46,7 @@ impl World {
         }
         let Some(len) = self.segment_of(number).and_then(|a| a.length_of(number)) else { return };
         let said = self.told_with(who, number);
-        let overhead = CHUNK_OVERHEAD + introduction + statement_bytes(said.into());
+        let overhead = CHUNK_OVERHEAD + introduction + statement_bytes(said);
         let bytes = len as usize + overhead;
         let (here, there) = (self.node(who).link.region, self.node(asker).link.region);
         let trip = self.paths.message(here, there, bytes, &mut self.rng);
@@ -62,18 +62,29 @@ impl World {
         self.push(at, asker, Event::Chunk { from: who, id, len, said, header });
     }
 
-    /// How many chunks of its segment the statement is of that goes with a chunk: with the first of a segment all there are,
-    /// and in low latency with each as many as the sender knows of.
-    fn told_with(&self, sender: u32, number: ChunkNumber) -> u8 {
-        let (segment, index) = (number.0 / self.chunks_per_segment, number.0 % self.chunks_per_segment);
+    /// What is told with a chunk: with the first of a segment all that is known of it; in low latency with each its own part
+    /// and the next, or the one before.
+    fn told_with(&self, sender: u32, number: ChunkNumber) -> Told {
+        let (segment, index) = (number.0 / self.chunks_per_segment, (number.0 % self.chunks_per_segment) as usize);
         let known = match sender {
             SOURCE => self.segment_of(number).map_or(0, |a| a.lengths.len()),
             _ => self.node(sender).player.announced(SegmentNumber(segment)),
         };
-        if index == 0 || self.scenario.low_latency { known as u8 } else { 0 }
+        if self.scenario.low_latency {
+            let newest = (index / PART_CHUNKS * PART_CHUNKS + CONTINUED_CHUNKS).min(known);
+            return Told { begin: newest.saturating_sub(CONTINUED_CHUNKS) as u8, end: newest as u8 };
+        }
+        Told { begin: 0, end: if index == 0 { known as u8 } else { 0 } }
     }
 
-    pub(super) fn chunk_arrives(&mut self, who: u32, from: u32, id: u32, (len, said): (u32, u8), header: ChunkHeader) {
+    pub(super) fn chunk_arrives(
+        &mut self,
+        who: u32,
+        from: u32,
+        id: u32,
+        (len, said): (u32, Told),
+        header: ChunkHeader,
+    ) {
         let Some(number) = header.number else { return };
         if !self.node(who).connections.contains(&from) {
             return; // went down with the connection
@@ -82,8 +93,8 @@ impl World {
         let slowest = sender.link.up_bps.min(self.node(who).link.down_bps);
         let spread = transmission(len as usize, slowest);
         let genuine = !sender.pollutes;
-        if said > 0 {
-            self.hear(who, (number.0 / self.chunks_per_segment) as usize, said.into());
+        if said.end > 0 {
+            self.hear_more(who, (number.0 / self.chunks_per_segment) as u32, said);
         }
         let id = RequestId(id.into());
         self.feed(who, Input::Responded { id, outcome: Outcome::Chunk { header, len, spread } });
@@ -92,6 +103,17 @@ impl World {
             self.got(who, number, Some(from), genuine);
         } else {
             self.node_mut(who).unproven.push((number, from, genuine));
+        }
+    }
+
+    /// What came with a chunk; if it continues what isn't known it waits for that.
+    fn hear_more(&mut self, who: u32, segment: u32, said: Told) {
+        let known = self.node(who).player.announced(SegmentNumber(segment.into()));
+        if usize::from(said.begin) > known {
+            return self.node_mut(who).apart.push((segment, said));
+        }
+        if usize::from(said.end) > known {
+            self.hear(who, segment as usize, said.end.into());
         }
     }
 
@@ -168,7 +190,13 @@ impl World {
     }
 }
 
-/// Bytes of a statement of so many chunks: signature and frame, what every segment has, then length and digest of each.
-fn statement_bytes(chunks: usize) -> usize {
-    if chunks == 0 { 0 } else { 80 + 70 + chunks * (HASH_LEN + 3 + 12 / PART_CHUNKS) }
+/// Bytes of a statement: signature and frame, what every segment or continuation has, then what each chunk has (measured).
+fn statement_bytes(said: Told) -> usize {
+    let chunk = HASH_LEN + 3 + 10 / PART_CHUNKS;
+    let chunks = usize::from(said.end - said.begin);
+    match said {
+        Told { end: 0, .. } => 0,
+        Told { begin: 0, .. } => 80 + 70 + chunks * chunk,
+        Told { .. } => 74 + 44 + chunks * chunk,
+    }
 }

@@ -1,0 +1,86 @@
+//! The broadcaster's signatures under what is known of a segment.
+
+use bytes::Bytes;
+use starling_proto::wire::{Announcement, Continuation};
+
+/// What travels with a chunk to prove it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Nothing; who receives it has heard of it, or will.
+    Nothing,
+    /// The signed announcement.
+    Statement(Bytes),
+    /// A signed continuation.
+    Continuation(Bytes),
+}
+
+/// An announcement as it was signed, and continuations of it.
+#[derive(Debug, Default)]
+pub(super) struct Proof {
+    /// Empty if what is known was not signed, but made here from the origin's playlist.
+    pub(super) signed: Bytes,
+    said: Reach,
+    /// By rising reach, one for each; as many as a segment may have parts.
+    more: Vec<More>,
+}
+
+/// Of how many chunks something is said, and whether it says that these are all.
+type Reach = (usize, bool);
+
+#[derive(Debug)]
+struct More {
+    begin: usize,
+    said: Reach,
+    signed: Bytes,
+}
+
+impl Proof {
+    pub(super) fn new(announcement: &Announcement, signed: Bytes) -> Self {
+        Self { signed, said: (announcement.lengths.len(), !announcement.growing), more: Vec::new() }
+    }
+
+    /// Whether nothing is signed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.signed.is_empty()
+    }
+
+    /// Whether what was signed as one says as much as `announcement`.
+    pub(super) fn says_all(&self, announcement: &Announcement) -> bool {
+        !self.signed.is_empty() && self.said >= (announcement.lengths.len(), !announcement.growing)
+    }
+
+    /// Takes a signed announcement that says more as one.
+    pub(super) fn announced(&mut self, announcement: &Announcement, signed: Bytes) {
+        self.signed = signed;
+        self.said = (announcement.lengths.len(), !announcement.growing);
+    }
+
+    /// Takes a signed continuation of the segment that `announcement` says the beginning of.
+    pub(super) fn continued(&mut self, announcement: &Announcement, more: &Continuation, signed: Bytes) {
+        let index = |chunk: u64| (chunk.saturating_sub(announcement.first_chunk.0)) as usize;
+        let (begin, end) = (index(more.first_chunk.0), index(more.end_chunk().0));
+        // What ends the segment says the last parts once more.
+        self.more.retain(|known| known.said.0 < end);
+        self.more.push(More { begin, said: (end, more.ends), signed });
+    }
+
+    /// What proves the chunk at `index`.
+    pub(super) fn of(&self, index: usize) -> Told {
+        // The last that says it says most of what comes next.
+        match self.more.iter().rfind(|more| (more.begin..more.said.0).contains(&index)) {
+            Some(more) => Told::Continuation(more.signed.clone()),
+            None if self.signed.is_empty() => Told::Nothing,
+            None => Told::Statement(self.signed.clone()),
+        }
+    }
+
+    /// The fewest continuations that say what the announcement as it was signed doesn't, in order.
+    pub(super) fn chain(&self) -> Vec<Bytes> {
+        let (mut reached, mut chain) = (self.said, Vec::new());
+        while let Some(more) = self.more.iter().rfind(|more| more.begin <= reached.0 && more.said > reached) {
+            reached = more.said;
+            chain.push(more.signed.clone());
+        }
+        chain
+    }
+}
