@@ -192,11 +192,11 @@ impl World {
 
 /// Bytes of a statement: signature and frame, what every segment or continuation has, then what each chunk has (measured).
 fn statement_bytes(said: Told) -> usize {
-    let chunk = HASH_LEN + 3 + 10 / PART_CHUNKS;
+    let chunk = HASH_LEN + 3 + 12 / PART_CHUNKS;
     let chunks = usize::from(said.end - said.begin);
     match said {
         Told { end: 0, .. } => 0,
         Told { begin: 0, .. } => 80 + 70 + chunks * chunk,
-        Told { .. } => 74 + 44 + chunks * chunk,
+        Told { .. } => 74 + 40 + chunks * chunk,
     }
 }
