@@ -15,7 +15,7 @@ use tokio::sync::watch;
 mod proof;
 
 use proof::Proof;
-pub use proof::Told;
+pub use proof::{Envelope, Rider};
 
 /// Announcements in one window: more than any player's hold-back, less than a message's limit.
 pub(crate) const WINDOW_SEGMENTS: usize = 12;
@@ -201,17 +201,14 @@ impl Media {
         held.tracks.get(&rendition)?.find(epoch, number).map(|segment| segment.announcement.clone())
     }
 
-    /// What travels with chunk `number` to prove it: with every chunk of a segment that has parts, for those are not announced
+    /// What rides with chunk `number` to prove it: with every chunk of a segment that has parts, for those are not announced
     /// otherwise while it grows; else with the first.
-    pub fn told_with(&self, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) -> Told {
+    pub fn rider(&self, rendition: RenditionId, epoch: Epoch, number: ChunkNumber) -> Option<Rider> {
         let held = self.held();
-        let Some(segment) = held.tracks.get(&rendition).and_then(|track| track.find(epoch, number)) else {
-            return Told::Nothing;
-        };
-        match segment.announcement.index_of(number) {
-            Some(index) if index == 0 || !segment.announcement.parts.is_empty() => segment.proof.of(index),
-            _ => Told::Nothing,
-        }
+        let segment = held.tracks.get(&rendition)?.find(epoch, number)?;
+        let index = segment.announcement.index_of(number)?;
+        let rides = index == 0 || !segment.announcement.parts.is_empty();
+        if rides { segment.proof.rider(segment.announcement.first_chunk, index) } else { None }
     }
 
     /// What is signed of a segment, as far as it is here.
@@ -243,12 +240,14 @@ impl Media {
         self.tick();
     }
 
-    /// What a newcomer needs: the catalogue as it was signed and, if it says of which rendition, the newest statements.
-    pub fn newest(&self, rendition: Option<RenditionId>) -> Window {
+    /// What a newcomer needs: the catalogue as it was signed and, if it says of which rendition, the newest statements; not
+    /// those before segment `since`, if that is here.
+    pub fn newest(&self, rendition: Option<RenditionId>, since: Option<SegmentNumber>) -> Window {
         let catalogue = self.signed_catalogue();
         let held = self.held();
         let segments = rendition.and_then(|rendition| held.tracks.get(&rendition)).map(|track| &track.segments);
-        let skip = segments.map_or(0, |all| all.len().saturating_sub(WINDOW_SEGMENTS));
+        let known = segments.and_then(|all| all.iter().rposition(|s| Some(s.announcement.segment) == since));
+        let skip = segments.map_or(0, |all| all.len().saturating_sub(WINDOW_SEGMENTS)).max(known.unwrap_or(0));
         let proofs = segments.into_iter().flatten().skip(skip).map(|s| &s.proof).filter(|proof| !proof.is_empty());
         let announcements = proofs.clone().map(|proof| proof.signed.clone()).collect();
         Window { catalogue, announcements, continuations: proofs.flat_map(Proof::chain).collect() }

@@ -22,6 +22,7 @@ mod exchange;
 mod fetch;
 mod heard;
 mod outputs;
+mod riders;
 mod statements;
 mod strangers;
 pub(crate) mod swarm;

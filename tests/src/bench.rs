@@ -81,6 +81,9 @@ pub const W1: Workload = Workload {
 pub const W2: Workload =
     Workload { name: "W2", viewers: 50, direct: 50, offload_percent: 95.0, targets_times: false, ..W1 };
 
+/// W1 at 5 Mbit/s: with [`W1`] it tells what one byte more costs.
+pub const W5: Workload = Workload { name: "W1 at 5 Mbit/s", bitrate_bps: 5_000_000, ..W1 };
+
 /// Runs one workload from nothing to a report; ends everything it started.
 ///
 /// # Errors

@@ -1,16 +1,26 @@
 //! The broadcaster's signatures under what is known of a segment.
 
+use std::ops::Range;
+
 use bytes::Bytes;
+use starling_proto::ChunkNumber;
 use starling_proto::wire::{Announcement, Continuation};
 
-/// What travels with a chunk to prove it.
+/// What rides with a chunk to prove it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// Nothing; who receives it has heard of it, or will.
-    Nothing,
-    /// The signed announcement.
+pub struct Rider {
+    /// Numbers of the chunks it says.
+    pub chunks: Range<u64>,
+    /// What it is.
+    pub envelope: Envelope,
+}
+
+/// Something signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Envelope {
+    /// The announcement of a segment.
     Statement(Bytes),
-    /// A signed continuation.
+    /// A continuation of it.
     Continuation(Bytes),
 }
 
@@ -64,13 +74,17 @@ impl Proof {
         self.more.push(More { begin, said: (end, more.ends), signed });
     }
 
-    /// What proves the chunk at `index`.
-    pub(super) fn of(&self, index: usize) -> Told {
+    /// What proves the chunk at `index` of a segment that begins with chunk `first`; `None` if nothing is signed.
+    pub(super) fn rider(&self, first: ChunkNumber, index: usize) -> Option<Rider> {
+        let chunks = |begin: usize, end: usize| first.0 + begin as u64..first.0 + end as u64;
         // The last that says it says most of what comes next.
         match self.more.iter().rfind(|more| (more.begin..more.said.0).contains(&index)) {
-            Some(more) => Told::Continuation(more.signed.clone()),
-            None if self.signed.is_empty() => Told::Nothing,
-            None => Told::Statement(self.signed.clone()),
+            Some(more) => {
+                let envelope = Envelope::Continuation(more.signed.clone());
+                Some(Rider { chunks: chunks(more.begin, more.said.0), envelope })
+            }
+            None if self.signed.is_empty() => None,
+            None => Some(Rider { chunks: chunks(0, self.said.0), envelope: Envelope::Statement(self.signed.clone()) }),
         }
     }
 

@@ -128,7 +128,8 @@ fn an_own_announcement_replaced_by_a_signed_one_keeps_its_name_and_chunks() {
     assert_eq!(listed.announcement.epoch, Epoch(9));
     assert!(!listed.discontinuity);
     assert_eq!(media.chunk(RENDITION, Epoch(9), ChunkNumber(77)), Some(Bytes::from_static(b"abc")));
-    assert_eq!(media.told_with(RENDITION, Epoch(9), ChunkNumber(77)), Told::Statement("signed".into()));
+    let rider = Rider { chunks: 77..78, envelope: Envelope::Statement("signed".into()) };
+    assert_eq!(media.rider(RENDITION, Epoch(9), ChunkNumber(77)), Some(rider));
 }
 
 #[test]
@@ -277,23 +278,24 @@ fn more(parts: usize) -> (Continuation, Bytes) {
 fn what_is_told_piece_by_piece_is_passed_on_so_until_it_is_told_as_one() {
     let media = empty();
     let said = |parts| Arc::new(samples::grown(0, parts));
-    let told = |chunk| media.told_with(RENDITION, Epoch(1), ChunkNumber(chunk));
+    let rider = |chunk| media.rider(RENDITION, Epoch(1), ChunkNumber(chunk)).expect("signed");
+    let more_of = |chunks, signed: &'static str| Rider { chunks, envelope: Envelope::Continuation(signed.into()) };
     media.announce(said(2), "first two".into());
     for parts in [3, 4] {
         let (more, signed) = more(parts);
         media.continued(said(parts), &more, signed);
     }
     assert_eq!(media.proven(RENDITION, Epoch(1), SegmentNumber(0)), Some(said(4)));
-    assert_eq!(told(0), Told::Statement("first two".into()));
-    assert_eq!(told(1), Told::Continuation("more 3".into()), "and what comes next");
-    assert_eq!(told(2), Told::Continuation("more 4".into()));
-    assert_eq!(told(3), Told::Continuation("more 4".into()));
-    let window = media.newest(Some(RENDITION));
+    assert_eq!(rider(0), Rider { chunks: 0..2, envelope: Envelope::Statement("first two".into()) });
+    assert_eq!(rider(1), more_of(1..3, "more 3"), "and what comes next");
+    assert_eq!(rider(2), more_of(2..4, "more 4"));
+    assert_eq!(rider(3), more_of(2..4, "more 4"));
+    let window = media.newest(Some(RENDITION), None);
     assert_eq!((window.announcements, window.continuations), (vec!["first two".into()], vec!["more 4".into()]));
     assert!(!media.says(&said(4)), "not as one");
     assert!(media.announce(said(4), "all".into()));
     assert!(media.says(&said(4)));
-    let window = media.newest(Some(RENDITION));
+    let window = media.newest(Some(RENDITION), None);
     assert_eq!((window.announcements, window.continuations), (vec!["all".into()], vec![]));
 }
 
@@ -307,6 +309,19 @@ fn what_ends_a_segment_is_told_instead_of_what_it_repeats() {
         let signed = if more.ends { "end" } else { "on" };
         media.continued(Arc::new(announcement), &more, signed.into());
     }
-    assert_eq!(media.told_with(RENDITION, Epoch(1), ChunkNumber(3)), Told::Continuation("end".into()));
-    assert_eq!(media.newest(Some(RENDITION)).continuations, ["end"]);
+    let rider = media.rider(RENDITION, Epoch(1), ChunkNumber(3)).expect("signed");
+    assert_eq!(rider.envelope, Envelope::Continuation("end".into()));
+    assert_eq!(media.newest(Some(RENDITION), None).continuations, ["end"]);
+}
+
+#[test]
+fn who_knows_the_beginning_is_told_what_follows() {
+    let media = empty();
+    for number in 3..6 {
+        media.announce(Arc::new(samples::announcement(1, number)), Bytes::from(format!("signed {number}")));
+    }
+    let told = |since: Option<u64>| media.newest(Some(RENDITION), since.map(SegmentNumber)).announcements;
+    assert_eq!(told(Some(4)), ["signed 4", "signed 5"]);
+    assert_eq!(told(Some(9)).len(), 3, "that one isn't here: all there is");
+    assert_eq!(told(None).len(), 3);
 }

@@ -11,10 +11,20 @@ use libp2p::{Multiaddr, PeerId};
 /// What to dial when QUIC didn't get through.
 #[derive(Debug, Default)]
 pub(super) struct Dials {
-    /// This network lets QUIC through. Until that is known everything is dialled at once.
-    quic_works: bool,
+    quic: Quic,
     /// By peer that is being dialled.
     second_choice: HashMap<PeerId, Vec<Multiaddr>>,
+}
+
+/// Whether this network lets QUIC through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Quic {
+    /// Where both were dialled at once TCP won on fast links, and QUIC was never tried alone.
+    #[default]
+    Unknown,
+    Works,
+    /// Somebody was reached over TCP only: everything is dialled at once.
+    Doubtful,
 }
 
 /// Peers with a second choice; swarms have no more dials under way. Beyond it everything is dialled at once.
@@ -24,7 +34,7 @@ impl Dials {
     /// Which of `addresses` to dial now.
     pub(super) fn first(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
         let (quic, others): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_quic);
-        if quic.is_empty() || !self.quic_works || self.second_choice.len() >= SECOND_MAX {
+        if quic.is_empty() || self.quic == Quic::Doubtful || self.second_choice.len() >= SECOND_MAX {
             return quic.into_iter().chain(others).collect();
         }
         if !others.is_empty() {
@@ -40,7 +50,11 @@ impl Dials {
 
     /// Somebody is connected.
     pub(super) fn connected(&mut self, peer: &PeerId, endpoint: &ConnectedPoint) {
-        self.quic_works |= is_quic(endpoint.get_remote_address());
+        if is_quic(endpoint.get_remote_address()) {
+            self.quic = Quic::Works;
+        } else if endpoint.is_dialer() && self.quic == Quic::Unknown {
+            self.quic = Quic::Doubtful;
+        }
         self.second_choice.remove(peer);
     }
 }
@@ -69,16 +83,18 @@ mod tests {
     }
 
     #[test]
-    fn everything_at_once_until_quic_works_then_quic_first() {
+    fn quic_first_unless_only_tcp_gets_through() {
         let (mut dials, peer) = (Dials::default(), PeerId::random());
-        assert_eq!(dials.first(peer, addresses(&[TCP, QUIC])).len(), 2);
-        dials.connected(&PeerId::random(), &endpoint(TCP));
-        assert_eq!(dials.first(peer, addresses(&[TCP, QUIC])).len(), 2);
-        assert_eq!(dials.second(&peer), None);
-        dials.connected(&PeerId::random(), &endpoint(QUIC));
-        assert_eq!(dials.first(peer, addresses(&[TCP, QUIC])), addresses(&[QUIC]));
+        let both = || addresses(&[TCP, QUIC]);
+        assert_eq!(dials.first(peer, both()), addresses(&[QUIC]));
         assert_eq!(dials.second(&peer), Some(addresses(&[TCP])));
         assert_eq!(dials.second(&peer), None);
+        dials.connected(&peer, &endpoint(TCP));
+        assert_eq!(dials.first(peer, both()), addresses(&[QUIC, TCP]), "all at once");
+        assert_eq!(dials.second(&peer), None);
+        dials.connected(&PeerId::random(), &endpoint(QUIC));
+        dials.connected(&PeerId::random(), &endpoint(TCP));
+        assert_eq!(dials.first(peer, both()), addresses(&[QUIC]), "it works; that one has a NAT of its own");
         assert_eq!(dials.first(peer, addresses(&[TCP])), addresses(&[TCP]));
     }
 

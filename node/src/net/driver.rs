@@ -11,7 +11,7 @@ use futures::StreamExt;
 use libp2p::identity::{Keypair, ed25519};
 use libp2p::request_response::OutboundRequestId;
 use libp2p::{Multiaddr, Swarm};
-use starling_proto::wire::{Announcement, Catalogue, Continuation, ControlRequest, NeighbourInfo, Role};
+use starling_proto::wire::{Announcement, Catalogue, Continuation, ControlRequest, Kind, NeighbourInfo, Role};
 use starling_proto::{Config, Epoch, Input, Now, Peer, PeerId, RenditionId, RequestId, StreamId, Time};
 use tokio::sync::{mpsc, watch};
 
@@ -20,6 +20,7 @@ use super::dial::Dials;
 use super::exchange::{Channel, ExchangeId};
 use super::fetch::{Fetched, fetch_window};
 use super::heard::Heard;
+use super::riders::Riders;
 use super::statements::{Apart, Unproven};
 use super::strangers::Strangers;
 use super::swarm::{self, Behaviour, split_peer};
@@ -91,6 +92,13 @@ pub struct Wires {
     pub playback: Box<dyn Fn() -> Playback + Send>,
 }
 
+/// A neighbour waits for a chunk.
+pub(super) struct Waiting {
+    pub(super) channel: Channel<ChunkAnswer>,
+    pub(super) from: PeerId,
+    pub(super) kind: Kind,
+}
+
 /// The network side of a node.
 pub struct Driver {
     pub(super) swarm: Swarm<Behaviour>,
@@ -102,8 +110,9 @@ pub struct Driver {
     pub(super) origin: Option<Arc<Origin>>,
     pub(super) inputs: VecDeque<Input>,
     /// Neighbours' chunk requests not answered yet; `proto` bounds what it holds, the streams bound the rest.
-    pub(super) inbound: HashMap<RequestId, Channel<ChunkAnswer>>,
+    pub(super) inbound: HashMap<RequestId, Waiting>,
     pub(super) inbound_last: u64,
+    pub(super) riders: Riders,
     pub(super) outbound: HashMap<ExchangeId, Asked>,
     pub(super) told: HashMap<ExchangeId, Told>,
     pub(super) hint_servers: Vec<(libp2p::PeerId, Multiaddr)>,
@@ -192,6 +201,7 @@ impl Driver {
             inputs: VecDeque::new(),
             inbound: HashMap::new(),
             inbound_last: 0,
+            riders: Riders::default(),
             outbound: HashMap::new(),
             told: HashMap::new(),
             hint_servers,

@@ -12,7 +12,7 @@ use starling_proto::wire::{
 use starling_proto::{Input, Outcome, PeerId, RequestId};
 
 use super::codec::ChunkAnswer;
-use super::driver::Driver;
+use super::driver::{Driver, Waiting};
 use super::exchange::{Channel, Event, ExchangeId};
 use super::swarm::BehaviourEvent;
 use crate::identity;
@@ -42,6 +42,7 @@ impl Driver {
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
                 if let Some(peer) = self.neighbour(&peer_id) {
                     self.neighbour_addrs.remove(&peer);
+                    self.riders.forget(&peer);
                     self.inputs.push_back(Input::Disconnected { peer });
                 }
             }
@@ -107,11 +108,11 @@ impl Driver {
     }
 
     fn on_chunk_request(&mut self, from: &libp2p::PeerId, request: ChunkRequest, channel: Channel<ChunkAnswer>) {
-        self.inbound.retain(|_, channel| channel.is_open());
+        self.inbound.retain(|_, waiting| waiting.channel.is_open());
         let Some(from) = identity::to_proto(from) else { return };
         self.inbound_last += 1;
         let id = RequestId(self.inbound_last);
-        self.inbound.insert(id, channel);
+        self.inbound.insert(id, Waiting { channel, from, kind: request.kind });
         self.inputs.push_back(Input::Requested { from, id, request });
     }
 
@@ -176,7 +177,7 @@ impl Driver {
                 Err(why) => return channel.say_last(ControlResponse::refused(why)),
             }
         } else if let Some(window) = request.window {
-            response.window = Some(self.media.newest(window.rendition));
+            response.window = Some(self.media.newest(window.rendition, window.since));
         } else if let Some(status) = request.status {
             self.inputs.push_back(Input::StatusTold { peer, status });
         } else if let Some(cancel) = request.cancel {

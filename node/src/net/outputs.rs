@@ -4,15 +4,15 @@ use bytes::Bytes;
 use libp2p::Multiaddr;
 use libp2p::swarm::DialError;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use starling_proto::wire::{ChunkHeader, ChunkStatus, ControlRequest, HintRequest, MAX_ADDRS, WindowRequest};
+use starling_proto::wire::{ChunkHeader, ChunkStatus, ControlRequest, HintRequest, Kind, MAX_ADDRS, WindowRequest};
 use starling_proto::{Epoch, Input, Now, Output, PeerId, RenditionId, RequestId};
 
 use super::codec::ChunkAnswer;
-use super::driver::{Asked, Driver};
+use super::driver::{Asked, Driver, Waiting};
 use super::fetch::fetch;
 use super::swarm;
 use crate::identity;
-use crate::media::Told;
+use crate::media::{Envelope, Rider};
 
 impl Driver {
     pub(super) fn carry_out(&mut self, _now: Now, output: Output) {
@@ -21,8 +21,8 @@ impl Driver {
             Output::Disconnect { peer } => self.disconnect(peer),
             Output::Ban { peer, reason } => self.ban(peer, reason),
             Output::Tell { to, request } => self.tell(to, *request),
-            Output::FetchWindow { from, rendition } => {
-                let window = Some(WindowRequest { rendition });
+            Output::FetchWindow { from, rendition, since } => {
+                let window = Some(WindowRequest { rendition, since });
                 self.tell(from, ControlRequest { window, ..ControlRequest::none() });
             }
             Output::Subscribe { rendition } => {
@@ -109,17 +109,20 @@ impl Driver {
     }
 
     fn answer(&mut self, id: RequestId, mut header: ChunkHeader, (rendition, epoch): (RenditionId, Epoch)) {
-        let Some(channel) = self.inbound.remove(&id) else { return };
+        let Some(Waiting { channel, from, kind }) = self.inbound.remove(&id) else { return };
         let known = header.instead.iter().find_map(|peer| self.neighbour_addrs.get(peer));
         header.introduced = known.cloned().into_iter().collect();
         let number = header.number.filter(|_| header.status == ChunkStatus::Chunk);
         let body = number.map(|n| self.media.chunk(rendition, epoch, n));
         let answer = match (number, body) {
             (Some(number), Some(Some(body))) => {
-                match self.media.told_with(rendition, epoch, number) {
-                    Told::Nothing => {}
-                    Told::Statement(signed) => header.statement = signed,
-                    Told::Continuation(signed) => header.continuation = signed,
+                // Who asks for exactly this chunk has heard of it.
+                let rider = self.media.rider(rendition, epoch, number).filter(|_| kind == Kind::Next);
+                let told = (rendition, epoch);
+                match rider.filter(|rider| self.riders.rides(from, told, number, rider.chunks.clone())) {
+                    None => {}
+                    Some(Rider { envelope: Envelope::Statement(signed), .. }) => header.statement = signed,
+                    Some(Rider { envelope: Envelope::Continuation(signed), .. }) => header.continuation = signed,
                 }
                 ChunkAnswer { header, body, spread: std::time::Duration::ZERO }
             }

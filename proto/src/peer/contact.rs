@@ -206,7 +206,7 @@ impl Peer {
         let theirs = (status.epoch, status.catalogue_version);
         let ours = self.catalogue.as_ref().map_or_else(Default::default, |c| (c.epoch, c.version));
         if theirs > ours && self.config.role == Role::Viewer {
-            out.push(Output::FetchWindow { from: peer, rendition: None });
+            out.push(Output::FetchWindow { from: peer, rendition: None, since: None });
         }
     }
 
@@ -365,8 +365,9 @@ impl Peer {
             let asked =
                 asked.or_else(|| self.neighbours.iter().filter(|n| n.role.is_some()).nth(self.rng.below(count)));
             let Some(asked) = asked else { continue };
+            let since = track.known_since();
             track.window_asked(now + WINDOW_RETRY);
-            out.push(Output::FetchWindow { from: asked.peer, rendition: Some(track.rendition) });
+            out.push(Output::FetchWindow { from: asked.peer, rendition: Some(track.rendition), since });
         }
     }
 

@@ -233,6 +233,8 @@ pub enum Output {
         from: PeerId,
         /// Which; `None`: the catalogue alone.
         rendition: Option<RenditionId>,
+        /// What comes before this segment is known.
+        since: Option<SegmentNumber>,
     },
     /// Follow a rendition's announcements on gossipsub.
     Subscribe {

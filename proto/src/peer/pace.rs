@@ -88,7 +88,7 @@ impl Pace {
         Self {
             due,
             catch_up: due.mul_f64(0.5),
-            patience: (due.as_secs_f64() * 0.2, due.as_secs_f64() * 0.5),
+            patience: (due.as_secs_f64() * 0.25, due.as_secs_f64() * 0.6),
             root_silent_after: due.as_secs_f64() * 0.5,
             path_expiry_min: Duration::from_secs(3),
             silent_after: Some(due.mul_f64(0.3).max(part.mul_f64(1.5))),

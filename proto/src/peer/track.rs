@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, RequestId};
+use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, RequestId, SegmentNumber};
 use crate::time::{Time, WallTime};
 use crate::wire::{Feedback, Rendition, TrackStatus};
 
@@ -211,6 +211,11 @@ impl Track {
     /// In low latency each chunk comes with what is said of it: which waits longest, because something before that is missing.
     pub(crate) fn gap(&self) -> Option<&Unchecked> {
         self.unchecked.first().filter(|_| self.pace.silent_after.is_some())
+    }
+
+    /// The newest segment announced, if nothing before it is missing.
+    pub(crate) fn known_since(&self) -> Option<SegmentNumber> {
+        self.window.segments.back().map(|s| s.announcement.segment).filter(|_| self.hole_asks == 0)
     }
 
     /// Somebody is asked for announcements.

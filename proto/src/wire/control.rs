@@ -5,7 +5,7 @@ use cbor4ii::core::utils::{BufWriter, SliceReader};
 
 use super::cbor::{DecodeError, Field};
 use super::chunk::{Feedback, numbered};
-use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, StreamId};
+use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, SegmentNumber, StreamId};
 use crate::time::WallTime;
 
 message! {
@@ -139,6 +139,8 @@ message! {
     pub struct WindowRequest {
         /// Announcements of this rendition; absent: the catalogue alone.
         1 => rendition: Option<RenditionId>,
+        /// Not those before this segment, if the asked has it.
+        2 => since: Option<SegmentNumber>,
     }
 }
 

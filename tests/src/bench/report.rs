@@ -68,6 +68,9 @@ pub enum Target {
     AtMost(f64),
 }
 
+/// What a byte more may cost, in parts of what it costs over bare QUIC.
+const COST_MOST: f64 = 1.5;
+
 impl Report {
     /// All figures of a run, each against its target.
     pub fn new(workload: Workload, measured: &Measured) -> Self {
@@ -85,6 +88,29 @@ impl Report {
             pass: figures.iter().all(|figure| figure.pass != Some(false)),
             figures,
         }
+    }
+
+    /// Adds what a gigabyte more costs than at `slower`'s rate: what doesn't grow with the bytes is left out, on both sides.
+    pub fn compare_cost(&mut self, slower: &Self) {
+        let per_gigabyte = |of: fn(&Figure) -> Option<f64>| {
+            let change = |key: &str, per_second: &dyn Fn(&Self, f64) -> f64| {
+                let value = |report: &Self| {
+                    let figure = report.figures.iter().find(|figure| figure.key == key)?;
+                    of(figure).map(|value| per_second(report, value))
+                };
+                Some(value(self)? - value(slower)?)
+            };
+            let seconds = change("cpu", &|_, percent| percent / 100.0)?;
+            let gigabytes = change("moved", &|report, mega| mega / 1e3 / report.window_seconds)?;
+            (gigabytes > 0.0).then(|| seconds / gigabytes)
+        };
+        let raw = per_gigabyte(|figure| figure.raw_quic);
+        let figure =
+            Figure::new("cpu_marginal_per_gb", "CPU for one GB more", "s", per_gigabyte(|figure| figure.starling))
+                .raw_quic(raw)
+                .at_most(COST_MOST * raw.unwrap_or(f64::NAN));
+        self.pass &= figure.pass != Some(false);
+        self.figures.push(figure);
     }
 
     /// Whether all targets were reached in which the speed of this machine has no part.
@@ -305,6 +331,28 @@ mod tests {
         );
         let lag = report.figures.iter().find(|figure| figure.key == "lag_p95").unwrap();
         assert_eq!(lag.pass, Some(false));
+    }
+
+    #[test]
+    fn what_a_byte_more_costs_is_told_beside_bare_quic() {
+        let report = |cpu: f64, raw: f64, moved: f64| {
+            let mut report = Report::new(W1, &Measured { window_seconds: 100.0, ..Measured::default() });
+            report.figures = vec![
+                Figure::new("cpu", "", "", Some(cpu)).raw_quic(Some(raw)),
+                Figure::new("moved", "", "", Some(moved)).raw_quic(Some(moved)),
+            ];
+            report.pass = true;
+            report
+        };
+        let (slow, mut fast) = (report(2.0, 0.5, 25.0), report(3.0, 1.5, 125.0));
+        fast.compare_cost(&slow);
+        let cost = fast.figures.last().unwrap();
+        // One percent of a core for a hundred seconds, for a hundred megabytes.
+        assert!((cost.starling.unwrap() - 10.0).abs() < 1e-9 && (cost.raw_quic.unwrap() - 10.0).abs() < 1e-9);
+        assert!(fast.pass);
+        let mut dear = report(4.0, 1.5, 125.0);
+        dear.compare_cost(&slow);
+        assert!(!dear.pass, "twice the cost");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
 use starling_tests::{
     bench::{
-        self, W1, W2, Workload,
+        self, W1, W2, W5, Workload,
         raw_quic::{self, Pace},
         report::Report,
     },
@@ -33,7 +33,7 @@ struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: Option<u64>,
 
-    /// How many viewers [default: 10 in w1, 50 in w2]
+    /// How many viewers [default: 50 in w2, else 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=500))]
     viewers: Option<u16>,
 
@@ -56,7 +56,9 @@ enum Choice {
     W1,
     /// Fifty viewers
     W2,
-    /// One after the other
+    /// Ten viewers, at 1.1 and then at 5 Mbit/s: what one byte more costs
+    Cost,
+    /// W1 and W2, one after the other
     All,
 }
 
@@ -106,7 +108,10 @@ async fn measure(args: &Args) -> Result<ExitCode> {
     let binaries = Binaries::find()?;
     let mut reports = Vec::new();
     for workload in args.workloads() {
-        let report = bench::run(workload, binaries.clone()).await?;
+        let mut report = bench::run(workload, binaries.clone()).await?;
+        if let (Choice::Cost, Some(slower)) = (args.workload, reports.last()) {
+            report.compare_cost(slower);
+        }
         println!("{report}");
         reports.push(report);
     }
@@ -123,6 +128,7 @@ impl Args {
         let chosen = match self.workload {
             Choice::W1 => vec![W1],
             Choice::W2 => vec![W2],
+            Choice::Cost => vec![W1, W5],
             Choice::All => vec![W1, W2],
         };
         let changed = |workload: Workload| Workload {

@@ -72,6 +72,8 @@ pub(super) struct Node {
     unproven: Vec<(ChunkNumber, u32, bool)>,
     /// What was told of growing segments, whose beginning isn't known.
     apart: Vec<(u32, Told)>,
+    /// What neighbours were told with chunks: of which segment, and which run of its chunks.
+    told: Vec<(u32, u32, Told)>,
     connections: Vec<u32>,
     banned: Vec<u32>,
     pub(super) stalls_before: (u64, f64),
@@ -295,7 +297,7 @@ impl World {
                 self.disconnect(who, with);
             }
             Output::Tell { to, request } => self.tell(who, index_of(to), request),
-            Output::FetchWindow { from, .. } => self.fetch_window(who, index_of(from)),
+            Output::FetchWindow { from, since, .. } => self.fetch_window(who, index_of(from), since),
             Output::Subscribe { .. } => self.node_mut(who).following = true,
             Output::Unsubscribe { .. } => self.node_mut(who).following = false,
             Output::Request { id, to, request } => self.request(who, index_of(to), id, request),

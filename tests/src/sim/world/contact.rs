@@ -51,6 +51,7 @@ impl World {
     }
 
     pub(super) fn severed(&mut self, who: u32, with: u32) {
+        self.node_mut(who).told.retain(|(neighbour, ..)| *neighbour != with);
         self.node_mut(who).connections.retain(|c| *c != with);
         self.feed(who, Input::Disconnected { peer: peer_id(with) });
     }
@@ -111,13 +112,15 @@ impl World {
         NeighbourInfo { peer: peer_id(viewer), addrs: vec![ADDR], region }
     }
 
-    pub(super) fn fetch_window(&mut self, who: u32, from: u32) {
+    pub(super) fn fetch_window(&mut self, who: u32, from: u32, since: Option<SegmentNumber>) {
         let other = self.node(from);
         let holds = other.alive && (other.following || from == SOURCE);
         if !holds || self.blocked(who, from) {
             return; // the machine asks again
         }
-        let bytes = self.newest().map_or(0, |a| a.encode().len()) * WINDOW_SEGMENTS.min(self.said.len());
+        let unknown = since.map_or(usize::MAX, |since| self.said.len() - since.0 as usize);
+        let segments = unknown.min(WINDOW_SEGMENTS).min(self.said.len());
+        let bytes = self.newest().map_or(0, |a| a.encode().len()) * segments;
         self.meter.control(CATALOGUE_BYTES + bytes + MESSAGE_OVERHEAD);
         let at = self.now + self.delay(who, from) * 2;
         self.push(at, who, Event::WindowArrives);

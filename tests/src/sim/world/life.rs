@@ -70,6 +70,7 @@ impl World {
             tick_at: Time::NEVER,
             unproven: Vec::new(),
             apart: Vec::new(),
+            told: Vec::new(),
             connections: Vec::new(),
             banned: Vec::new(),
             stalls_before: (0, 0.0),

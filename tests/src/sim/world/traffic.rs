@@ -45,7 +45,7 @@ impl World {
             self.violations.push(format!("{:?} node {who} sends chunk {number} it does not hold", self.now));
         }
         let Some(len) = self.segment_of(number).and_then(|a| a.length_of(number)) else { return };
-        let said = self.told_with(who, number);
+        let said = self.rider(who, asker, number);
         let overhead = CHUNK_OVERHEAD + introduction + statement_bytes(said);
         let bytes = len as usize + overhead;
         let (here, there) = (self.node(who).link.region, self.node(asker).link.region);
@@ -60,6 +60,27 @@ impl World {
             self.node_mut(who).sent_bytes += u64::from(len);
         }
         self.push(at, asker, Event::Chunk { from: who, id, len, said, header });
+    }
+
+    /// As below, but nobody is told anything twice.
+    fn rider(&mut self, who: u32, asker: u32, number: ChunkNumber) -> Told {
+        let said = self.told_with(who, number);
+        let (segment, index) = (number.0 / self.chunks_per_segment, (number.0 % self.chunks_per_segment) as u8);
+        if said.end == 0 || !self.scenario.low_latency {
+            return said;
+        }
+        let told = &mut self.node_mut(who).told;
+        let Some((_, of, run)) = told.iter_mut().find(|(neighbour, ..)| *neighbour == asker) else {
+            told.push((asker, segment as u32, said));
+            return said;
+        };
+        if *of == segment as u32 && (run.begin..run.end).contains(&index) {
+            return Told::default();
+        }
+        let joins = *of == segment as u32 && (run.begin..run.end).contains(&said.begin);
+        *run = if joins { Told { begin: run.begin, end: said.end.max(run.end) } } else { said };
+        *of = segment as u32;
+        said
     }
 
     /// What is told with a chunk: with the first of a segment all that is known of it; in low latency with each its own part

@@ -1,0 +1,77 @@
+//! What proves chunks rides with them, but to nobody twice.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use starling_proto::{ChunkNumber, Epoch, PeerId, RenditionId};
+
+/// What neighbours were told with chunks over the connection there is to them. If it got lost they ask for the window.
+#[derive(Debug, Default)]
+pub(super) struct Riders {
+    told: HashMap<PeerId, Vec<Told>>,
+}
+
+#[derive(Debug)]
+struct Told {
+    rendition: RenditionId,
+    epoch: Epoch,
+    /// The newest run of chunks said without a gap.
+    chunks: Range<u64>,
+}
+
+impl Riders {
+    /// Whether what says `chunks` has to go with chunk `number` to this neighbour, who counts as told from then on.
+    pub(super) fn rides(
+        &mut self,
+        to: PeerId,
+        (rendition, epoch): (RenditionId, Epoch),
+        number: ChunkNumber,
+        chunks: Range<u64>,
+    ) -> bool {
+        let told = self.told.entry(to).or_default();
+        let Some(known) = told.iter_mut().find(|told| told.rendition == rendition) else {
+            told.push(Told { rendition, epoch, chunks });
+            return true;
+        };
+        if known.epoch == epoch && known.chunks.contains(&number.0) {
+            return false;
+        }
+        if known.epoch == epoch && known.chunks.contains(&chunks.start) {
+            known.chunks.end = known.chunks.end.max(chunks.end);
+        } else {
+            *known = Told { rendition, epoch, chunks };
+        }
+        true
+    }
+
+    /// The connection is gone, and what was on its way with it.
+    pub(super) fn forget(&mut self, peer: &PeerId) {
+        self.told.remove(peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OF: (RenditionId, Epoch) = (RenditionId(0), Epoch(1));
+    const PEER: PeerId = PeerId([7; 32]);
+
+    #[test]
+    fn what_was_said_is_said_to_each_once() {
+        let mut riders = Riders::default();
+        let mut rides = |to, of, number, chunks| riders.rides(to, of, ChunkNumber(number), chunks);
+        assert!(rides(PEER, OF, 2, 0..4));
+        assert!(!rides(PEER, OF, 3, 0..4));
+        assert!(rides(PeerId([8; 32]), OF, 3, 0..4), "another neighbour");
+        assert!(rides(PEER, OF, 4, 2..6), "more than was said");
+        assert!(!rides(PEER, OF, 1, 0..4), "said, as is all up to the newest");
+        assert!(rides(PEER, OF, 9, 8..10));
+        assert!(rides(PEER, OF, 6, 4..8), "lies in a gap");
+        assert!(rides(PEER, (RenditionId(1), Epoch(1)), 6, 4..8), "another rendition");
+        assert!(rides(PEER, (RenditionId(0), Epoch(2)), 6, 4..8), "the broadcaster began anew");
+        assert!(!rides(PEER, (RenditionId(1), Epoch(1)), 7, 4..8));
+        riders.forget(&PEER);
+        assert!(riders.rides(PEER, OF, ChunkNumber(4), 2..6));
+    }
+}
