@@ -14,6 +14,8 @@ use crate::wire::{Hello, Role, Status, TrackStatus};
 #[derive(Clone, Debug)]
 pub(crate) struct Neighbour {
     pub(crate) peer: PeerId,
+    /// Of its name: compared for every chunk that is late.
+    pub(crate) digest: u64,
     pub(crate) since: Time,
     /// `None` until it said hello.
     pub(crate) role: Option<Role>,
@@ -110,6 +112,7 @@ impl Neighbours {
         let proximity = self.candidates.get(&peer).map_or(2, |c| c.proximity);
         self.connected.push(Neighbour {
             peer,
+            digest: peer.digest(),
             since: now,
             role: None,
             status: None,

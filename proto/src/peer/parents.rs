@@ -130,7 +130,7 @@ impl Peer {
         };
         let noise: u64 = self.rng.next_u64();
         let viewers = self.neighbours.iter().filter(usable).filter_map(|n| {
-            let jitter = (crate::rng::mix(n.peer.digest() ^ noise) % 1000) as f64 / 1e4;
+            let jitter = (crate::rng::mix(n.digest ^ noise) % 1000) as f64 / 1e4;
             cost(n, track, s).map(|c| (n.peer, c + jitter))
         });
         let best = viewers.min_by(|a, b| a.1.total_cmp(&b.1));

@@ -8,7 +8,6 @@ use crate::wire::control::Cancel;
 use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, ControlRequest, Kind, Role, TrackStatus};
 
 use super::io::Output;
-use super::neighbours::Neighbour;
 use super::pace::Pace;
 use super::requests::{InFlight, Purpose};
 use super::track::Track;
@@ -21,6 +20,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const OPEN_PER_NEIGHBOUR_MAX: usize = 4;
 /// Repairs open in all (research notes, libp2p §9: 4–8 chunks a neighbour).
 const OPEN_MAX: usize = 24;
+/// Missing chunks looked at together.
+const MISSING_MAX: usize = OPEN_MAX * 4;
 /// Fetches from the origin open at once.
 const ORIGIN_OPEN_MAX: usize = 4;
 /// Failures in a row after which a neighbour is let go.
@@ -47,6 +48,8 @@ impl Peer {
             self.look_above(now, t, out);
             let missing = self.missing(now.mono, t);
             self.tracks[t].repair_at = missing.iter().map(|m| m.look_at(now.mono)).min().unwrap_or(Time::NEVER);
+            // Beyond so many there may be one that isn't among them.
+            let origin_due = missing.len() == MISSING_MAX || missing.iter().any(|m| m.origin_at <= now.mono);
             for chunk in missing {
                 if chunk.origin_at <= now.mono {
                     continue;
@@ -55,13 +58,15 @@ impl Peer {
                     self.ask_somebody(now, t, chunk.number, out);
                 }
             }
-            self.ask_origin(now, t, out);
+            if origin_due {
+                self.ask_origin(now, t, out);
+            }
         }
     }
 
     /// Missing chunks of wanted segments, earliest deadline first.
     fn missing(&self, now: Time, t: usize) -> Vec<Missing> {
-        let track = &self.tracks[t];
+        let (track, served) = (&self.tracks[t], self.is_served());
         let wanted = track.window.segments.iter().filter(|s| s.wanted && !s.is_complete());
         let chunks = wanted.flat_map(|segment| {
             segment.open().map(move |(index, number)| {
@@ -73,23 +78,16 @@ impl Peer {
                 Missing {
                     number,
                     repair_at: patient_until.max(track.asked_enough_until(number, now)),
-                    origin_at: self.origin_at(t, number, origin_at, heard),
+                    origin_at: track.origin_at(number, origin_at, heard, served),
                 }
             })
         });
-        chunks.take(OPEN_MAX * 4).collect()
+        chunks.take(MISSING_MAX).collect()
     }
 
-    /// When our timer lets us fetch a chunk from the origin: at once as its seed, a little later as the backup.
-    fn origin_at(&self, t: usize, number: ChunkNumber, timer: Time, heard: Time) -> Time {
-        let track = &self.tracks[t];
-        let serves = self.catalogue.as_ref().is_some_and(|c| c.serves);
-        let served = serves && self.neighbours.source().is_some();
-        match track.substreams[usize::from(track.substream_of(number))].rank {
-            Some(0) if !served => heard,
-            Some(1) if !served => timer.min(heard + track.pace.backup_wait),
-            Some(_) | None => timer,
-        }
+    /// The broadcaster sends chunks, and is connected.
+    fn is_served(&self) -> bool {
+        self.catalogue.as_ref().is_some_and(|c| c.serves) && self.neighbours.source().is_some()
     }
 
     fn ask_somebody(&mut self, now: Now, t: usize, number: ChunkNumber, out: &mut Vec<Output>) {
@@ -116,42 +114,34 @@ impl Peer {
         let substream = &track.substreams[usize::from(track.substream_of(number))];
         // What pull-ahead has passed will not come by itself from the parent either.
         let parent = substream.asked().filter(|_| substream.cursor <= number);
-        let recent = track.tried.iter().filter(|(n, _, until)| *n == number && *until > now);
-        let tried: Vec<PeerId> = recent.map(|(_, peer, _)| *peer).collect();
+        let tried = |peer: PeerId| track.tried.iter().any(|(n, to, until)| (*n, *to) == (number, peer) && *until > now);
         let heard = track.window.find(number).map(|(segment, index)| segment.timing(index).heard);
         let old = heard.is_some_and(|heard| now.since(heard) >= track.pace.held_after);
-        let holds = |n: &Neighbour| {
-            n.track_in(track.rendition, track.epoch).is_some_and(|t| old || t.head.is_some_and(|h| h >= number))
-        };
-        let likely = |n: &&Neighbour| {
-            n.role == Some(Role::Viewer)
-                && n.uplink_bps() > 0
-                && Some(n.peer) != parent
-                && !tried.contains(&n.peer)
-                && holds(n)
-        };
         let open = |peer: PeerId| self.requests.count(|r| r.to == peer && r.purpose == Purpose::Get);
-        // Who is nearer the source in this substream has it earlier.
-        let s = track.substream_of(number);
-        let depth = |n: &Neighbour| n.depth(track.rendition, track.epoch, s).unwrap_or(TrackStatus::NO_PATH);
+        let s = usize::from(track.substream_of(number));
         let noise = self.rng.next_u64();
-        let candidates = self.neighbours.iter().filter(likely).map(|n| (n, open(n.peer)));
-        let best = candidates.filter(|(_, open)| *open < OPEN_PER_NEIGHBOUR_MAX).min_by_key(|(n, open)| {
-            (n.proximity > 1, *open, depth(n), n.strikes, crate::rng::mix(n.peer.digest() ^ noise))
+        let candidates = self.neighbours.iter().filter_map(|n| {
+            let able = n.role == Some(Role::Viewer) && n.uplink_bps() > 0 && Some(n.peer) != parent;
+            let told = n.track_in(track.rendition, track.epoch).filter(|_| able)?;
+            let holds = old || told.head.is_some_and(|head| head >= number);
+            let open = if holds && !tried(n.peer) { open(n.peer) } else { OPEN_PER_NEIGHBOUR_MAX };
+            // Who is nearer the source in this substream has it earlier.
+            let depth = told.depths.get(s).copied().unwrap_or(TrackStatus::NO_PATH);
+            let order = (n.proximity > 1, open, depth, n.strikes, crate::rng::mix(n.digest ^ noise));
+            (open < OPEN_PER_NEIGHBOUR_MAX).then_some((order, n.peer))
         });
-        best.map(|(n, _)| n.peer)
+        candidates.min_by_key(|(order, _)| *order).map(|(_, peer)| peer)
     }
 
     /// Fetches runs of chunks whose time has come from the origin.
     fn ask_origin(&mut self, now: Now, t: usize, out: &mut Vec<Output>) {
-        let mut open = self.requests.at_origin();
-        let mut runs = Vec::new();
+        let (mut open, mut runs, served) = (self.requests.at_origin(), Vec::new(), self.is_served());
         for (at, segment) in
             self.tracks[t].window.segments.iter().enumerate().filter(|(_, s)| s.wanted && !s.is_complete())
         {
             for (index, number) in segment.open() {
                 let Timing { heard, origin_at, .. } = segment.timing(index);
-                if self.origin_at(t, number, origin_at, heard) > now.mono {
+                if self.tracks[t].origin_at(number, origin_at, heard, served) > now.mono {
                     continue;
                 }
                 match runs.last_mut() {
@@ -307,8 +297,21 @@ impl Peer {
 }
 
 impl Track {
+    /// When our timer lets us fetch a chunk from the origin: at once as its seed, a little later as the backup, unless the
+    /// broadcaster serves us.
+    fn origin_at(&self, number: ChunkNumber, timer: Time, heard: Time, served: bool) -> Time {
+        match self.substreams[usize::from(self.substream_of(number))].rank {
+            Some(0) if !served => heard,
+            Some(1) if !served => timer.min(heard + self.pace.backup_wait),
+            Some(_) | None => timer,
+        }
+    }
+
     /// When a chunk may be asked for again, after several neighbours just said they don't have it.
     fn asked_enough_until(&self, number: ChunkNumber, now: Time) -> Time {
+        if self.tried.len() < TRIES_AT_ONCE {
+            return Time::ZERO;
+        }
         let in_vain =
             self.tried.iter().filter(|(n, _, until)| *n == number && *until > now).map(|(_, _, until)| *until);
         let (count, first) = in_vain.fold((0, Time::NEVER), |(count, first), until| (count + 1, first.min(until)));
