@@ -50,6 +50,12 @@ async fn another_chunk_than_asked_for_is_found_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_the_broadcaster_did_not_sign_is_found_out() {
+    let seen = poison(Malice::ForgedContinuation).await;
+    assert!(seen.cut_off > 0, "somebody cut the poisoned neighbour off");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn silence_is_survived() {
     poison(Malice::Silence).await;
 }

@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
+use libp2p::identity::Keypair;
 use libp2p::request_response::{self, Event, Message as Exchange, ProtocolSupport, ResponseChannel};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, StreamProtocol, Swarm, SwarmBuilder};
 use starling_node::link::Link;
 use starling_node::{identity, statement};
 use starling_proto::wire::{
-    ChunkHeader, ChunkRequest, ChunkStatus, ControlRequest, ControlResponse, Hello, Message, Role, Status, TrackStatus,
-    VERSION,
+    ChunkHeader, ChunkRequest, ChunkStatus, Continuation, ControlRequest, ControlResponse, Hello, Message, Part, Role,
+    Status, TrackStatus, VERSION,
 };
-use starling_proto::{ChunkNumber, Epoch, RenditionId, StreamId, WallTime};
+use starling_proto::{ChunkNumber, Epoch, RenditionId, SegmentNumber, StreamId, WallTime};
 
 /// What it does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(crate) enum Malice {
     WrongBytes,
     TooManyBytes,
     AnotherChunk,
+    /// What is said of the segment isn't signed by the broadcaster.
+    ForgedContinuation,
     Silence,
 }
 
@@ -152,9 +155,31 @@ impl Life {
             Malice::WrongBytes => answer(request.number, &body),
             Malice::TooManyBytes => answer(request.number, &vec![0x5a; 3 << 20]),
             Malice::AnotherChunk => answer(ChunkNumber(request.number.0 + 1), &body),
+            Malice::ForgedContinuation => {
+                let header = ChunkHeader { continuation: self.forged(&request, &body), ..chunk(request.number) };
+                [framed(&header.encode()), framed(&body)].concat()
+            }
             Malice::Silence => return self.held.push(channel),
         };
         let _ = self.swarm.behaviour_mut().chunks.send_response(channel, answer);
+    }
+
+    /// Sound in every respect but who signed it.
+    fn forged(&self, request: &ChunkRequest, body: &[u8]) -> Bytes {
+        let continuation = Continuation {
+            epoch: request.epoch,
+            rendition: request.rendition,
+            segment: SegmentNumber(request.number.0 / 20),
+            parts_before: 1,
+            first_chunk: request.number,
+            lengths: vec![u32::try_from(body.len()).unwrap()],
+            hashes: statement::hashes(&[Bytes::copy_from_slice(body)]),
+            parts: vec![Part { chunks: 1, duration_us: 100_000, independent: false, source: None }],
+            announced: WallTime(0),
+            ends: false,
+            source: None,
+        };
+        statement::sign(&Keypair::generate_ed25519(), &self.stream, &continuation).unwrap()
     }
 
     /// Nearest to the source of all, with room for everybody.
@@ -195,13 +220,16 @@ impl Life {
 }
 
 fn answer(number: ChunkNumber, body: &[u8]) -> Vec<u8> {
-    let header = ChunkHeader {
+    [framed(&chunk(number).encode()), framed(body)].concat()
+}
+
+fn chunk(number: ChunkNumber) -> ChunkHeader {
+    ChunkHeader {
         number: Some(number),
         path: vec![1],
         free_slots: 100,
         ..ChunkHeader::without_chunk(ChunkStatus::Chunk)
-    };
-    [framed(&header.encode()), framed(body)].concat()
+    }
 }
 
 pub(crate) fn framed(bytes: &[u8]) -> Vec<u8> {
