@@ -20,6 +20,9 @@ pub use proof::{Envelope, Rider};
 /// Announcements in one window: more than any player's hold-back, less than a message's limit.
 pub(crate) const WINDOW_SEGMENTS: usize = 12;
 
+/// Continuations in one window: of the few newest segments of which not all is known as one, all parts.
+pub(crate) const WINDOW_CONTINUATIONS: usize = 64;
+
 /// The store. Cheap to share behind an [`Arc`]; no method blocks for longer than a map look-up.
 #[derive(Debug)]
 pub struct Media {
@@ -215,23 +218,24 @@ impl Media {
     pub fn proven(&self, rendition: RenditionId, epoch: Epoch, segment: SegmentNumber) -> Option<Arc<Announcement>> {
         let held = self.held();
         let mut segments = held.tracks.get(&rendition)?.segments.iter().rev();
-        let found = segments.find(|s| (s.announcement.epoch, s.announcement.segment) == (epoch, segment))?;
+        let found = segments.find(|s| s.announcement.named() == (epoch, segment))?;
         (!found.proof.is_empty()).then(|| found.announcement.clone())
     }
 
-    /// Whether all that `announcement` says is here, signed as one.
-    pub fn says(&self, announcement: &Announcement) -> bool {
+    /// Whether this is here as it was signed. Another signature under the same is not known to hold.
+    pub fn has(&self, announcement: &Announcement, signed: &Bytes) -> bool {
         let held = self.held();
         let found = held.tracks.get(&announcement.rendition);
         let found = found.and_then(|track| track.find(announcement.epoch, announcement.first_chunk));
-        found.is_some_and(|segment| segment.proof.says_all(announcement))
+        found.is_some_and(|segment| segment.proof.signed == *signed)
     }
 
     /// Keeps a signed continuation of a segment, which says `announcement` with what was said before.
     pub fn continued(&self, announcement: Arc<Announcement>, more: &Continuation, signed: Bytes) {
         let mut held = self.held();
         let tracks = held.tracks.get_mut(&announcement.rendition);
-        let Some(segment) = tracks.and_then(|t| t.segments.iter_mut().find(|s| s.is(&announcement))) else { return };
+        let named = |s: &&mut Segment| s.announcement.named() == announcement.named();
+        let Some(segment) = tracks.and_then(|t| t.segments.iter_mut().find(named)) else { return };
         segment.proof.continued(&segment.announcement, more, signed);
         if announcement.continues(&segment.announcement) {
             segment.grow(announcement);
@@ -250,7 +254,9 @@ impl Media {
         let skip = segments.map_or(0, |all| all.len().saturating_sub(WINDOW_SEGMENTS)).max(known.unwrap_or(0));
         let proofs = segments.into_iter().flatten().skip(skip).map(|s| &s.proof).filter(|proof| !proof.is_empty());
         let announcements = proofs.clone().map(|proof| proof.signed.clone()).collect();
-        Window { catalogue, announcements, continuations: proofs.flat_map(Proof::chain).collect() }
+        let mut continuations: Vec<_> = proofs.flat_map(Proof::chain).collect();
+        continuations.drain(..continuations.len().saturating_sub(WINDOW_CONTINUATIONS));
+        Window { catalogue, announcements, continuations }
     }
 
     /// A rendition's segments as players are to see them, oldest first.
@@ -298,6 +304,9 @@ impl Held {
             let (epoch, number) = (announcement.epoch, announcement.segment);
             let proven = known.is_proven_by(&announcement, &signed);
             if proven {
+                if announcement.epoch != known.announcement.epoch {
+                    known.proof = Proof::default(); // continuations in the old numbers
+                }
                 known.proof.announced(&announcement, signed);
                 known.announcement = announcement;
             }

@@ -413,7 +413,9 @@ impl Peer {
         }
         let Some(t) = self.track_index(rendition, epoch) else { return };
         let s = self.tracks[t].substream_of(number);
-        let Some((segment, index)) = self.tracks[t].window.find_mut(number) else { return };
+        let Some((segment, index)) = self.tracks[t].window.find_mut(number) else {
+            return self.dropped(now, rendition, epoch, number);
+        };
         segment.asked.remove(index);
         if genuine {
             segment.at_origin.remove(index); // otherwise its fetch is still open: `origin_ended` closes it

@@ -323,10 +323,11 @@ impl Publisher {
             rendition = %announcement.rendition, segment = %announcement.segment, chunks = fresh.len(), growing = announcement.growing,
             "announced"
         );
-        let continuation = match Continuation::of(&announcement, CONTINUED_PARTS).filter(|_| self.key.is_some()) {
-            Some(more) => Some((more.clone(), self.sign(&more)?)),
-            None => None,
-        };
+        let continuation =
+            match Continuation::of(&announcement, CONTINUED_PARTS).filter(|_| self.key.is_some() && self.serves) {
+                Some(more) => Some((more.clone(), self.sign(&more)?)),
+                None => None,
+            };
         Ok(Produced::Segment(Said { announcement: Arc::new(announcement), signed: envelope, continuation }, fresh))
     }
 

@@ -11,6 +11,8 @@ use starling_proto::wire::{Announcement, Continuation};
 pub struct Rider {
     /// Numbers of the chunks it says.
     pub chunks: Range<u64>,
+    /// And that these are all of their segment.
+    pub ends: bool,
     /// What it is.
     pub envelope: Envelope,
 }
@@ -81,10 +83,13 @@ impl Proof {
         match self.more.iter().rfind(|more| (more.begin..more.said.0).contains(&index)) {
             Some(more) => {
                 let envelope = Envelope::Continuation(more.signed.clone());
-                Some(Rider { chunks: chunks(more.begin, more.said.0), envelope })
+                Some(Rider { chunks: chunks(more.begin, more.said.0), ends: more.said.1, envelope })
             }
             None if self.signed.is_empty() => None,
-            None => Some(Rider { chunks: chunks(0, self.said.0), envelope: Envelope::Statement(self.signed.clone()) }),
+            None => {
+                let envelope = Envelope::Statement(self.signed.clone());
+                Some(Rider { chunks: chunks(0, self.said.0), ends: self.said.1, envelope })
+            }
         }
     }
 

@@ -128,7 +128,7 @@ fn an_own_announcement_replaced_by_a_signed_one_keeps_its_name_and_chunks() {
     assert_eq!(listed.announcement.epoch, Epoch(9));
     assert!(!listed.discontinuity);
     assert_eq!(media.chunk(RENDITION, Epoch(9), ChunkNumber(77)), Some(Bytes::from_static(b"abc")));
-    let rider = Rider { chunks: 77..78, envelope: Envelope::Statement("signed".into()) };
+    let rider = Rider { chunks: 77..78, ends: true, envelope: Envelope::Statement("signed".into()) };
     assert_eq!(media.rider(RENDITION, Epoch(9), ChunkNumber(77)), Some(rider));
 }
 
@@ -279,22 +279,27 @@ fn what_is_told_piece_by_piece_is_passed_on_so_until_it_is_told_as_one() {
     let media = empty();
     let said = |parts| Arc::new(samples::grown(0, parts));
     let rider = |chunk| media.rider(RENDITION, Epoch(1), ChunkNumber(chunk)).expect("signed");
-    let more_of = |chunks, signed: &'static str| Rider { chunks, envelope: Envelope::Continuation(signed.into()) };
+    let more_of = |chunks: std::ops::Range<u64>, signed: &'static str| Rider {
+        ends: chunks.end == 4,
+        chunks,
+        envelope: Envelope::Continuation(signed.into()),
+    };
     media.announce(said(2), "first two".into());
     for parts in [3, 4] {
         let (more, signed) = more(parts);
         media.continued(said(parts), &more, signed);
     }
     assert_eq!(media.proven(RENDITION, Epoch(1), SegmentNumber(0)), Some(said(4)));
-    assert_eq!(rider(0), Rider { chunks: 0..2, envelope: Envelope::Statement("first two".into()) });
+    assert_eq!(rider(0), Rider { chunks: 0..2, ends: false, envelope: Envelope::Statement("first two".into()) });
     assert_eq!(rider(1), more_of(1..3, "more 3"), "and what comes next");
     assert_eq!(rider(2), more_of(2..4, "more 4"));
     assert_eq!(rider(3), more_of(2..4, "more 4"));
     let window = media.newest(Some(RENDITION), None);
     assert_eq!((window.announcements, window.continuations), (vec!["first two".into()], vec!["more 4".into()]));
-    assert!(!media.says(&said(4)), "not as one");
+    assert!(!media.has(&said(4), &"all".into()), "not as one");
     assert!(media.announce(said(4), "all".into()));
-    assert!(media.says(&said(4)));
+    assert!(media.has(&said(4), &"all".into()));
+    assert!(!media.has(&said(4), &"another's".into()), "with a signature nobody looked at");
     let window = media.newest(Some(RENDITION), None);
     assert_eq!((window.announcements, window.continuations), (vec!["all".into()], vec![]));
 }

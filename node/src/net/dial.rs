@@ -2,7 +2,7 @@
 //! of a slow home link doesn't hold, and one lost packet delays all streams (in the lab an eighth of the connections were
 //! TCP's, and three quarters as many of their full packets were dropped as of all the others').
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use libp2p::core::ConnectedPoint;
 use libp2p::multiaddr::Protocol;
@@ -14,6 +14,8 @@ pub(super) struct Dials {
     quic: Quic,
     /// By peer that is being dialled.
     second_choice: HashMap<PeerId, Vec<Multiaddr>>,
+    /// Peers that QUIC didn't reach, and that are dialled otherwise.
+    fell_back: HashSet<PeerId>,
 }
 
 /// Whether this network lets QUIC through.
@@ -23,7 +25,7 @@ enum Quic {
     #[default]
     Unknown,
     Works,
-    /// Somebody was reached over TCP only: everything is dialled at once.
+    /// Somebody was reached over TCP after QUIC had failed: everything is dialled at once.
     Doubtful,
 }
 
@@ -44,18 +46,29 @@ impl Dials {
     }
 
     /// A dial failed: what to dial now.
-    pub(super) fn second(&mut self, peer: &PeerId) -> Option<Vec<Multiaddr>> {
-        self.second_choice.remove(peer)
+    pub(super) fn failed(&mut self, peer: &PeerId) -> Option<Vec<Multiaddr>> {
+        self.fell_back.remove(peer);
+        let second = self.second_choice.remove(peer)?;
+        if self.fell_back.len() < SECOND_MAX {
+            self.fell_back.insert(*peer);
+        }
+        Some(second)
+    }
+
+    /// Nobody dials it any more.
+    pub(super) fn forget(&mut self, peer: &PeerId) {
+        self.second_choice.remove(peer);
+        self.fell_back.remove(peer);
     }
 
     /// Somebody is connected.
     pub(super) fn connected(&mut self, peer: &PeerId, endpoint: &ConnectedPoint) {
         if is_quic(endpoint.get_remote_address()) {
             self.quic = Quic::Works;
-        } else if endpoint.is_dialer() && self.quic == Quic::Unknown {
+        } else if self.fell_back.contains(peer) && endpoint.is_dialer() && self.quic == Quic::Unknown {
             self.quic = Quic::Doubtful;
         }
-        self.second_choice.remove(peer);
+        self.forget(peer);
     }
 }
 
@@ -87,11 +100,12 @@ mod tests {
         let (mut dials, peer) = (Dials::default(), PeerId::random());
         let both = || addresses(&[TCP, QUIC]);
         assert_eq!(dials.first(peer, both()), addresses(&[QUIC]));
-        assert_eq!(dials.second(&peer), Some(addresses(&[TCP])));
-        assert_eq!(dials.second(&peer), None);
+        dials.connected(&PeerId::random(), &endpoint(TCP));
+        assert_eq!(dials.first(peer, both()), addresses(&[QUIC]), "that one may have TCP alone");
+        assert_eq!(dials.failed(&peer), Some(addresses(&[TCP])));
         dials.connected(&peer, &endpoint(TCP));
         assert_eq!(dials.first(peer, both()), addresses(&[QUIC, TCP]), "all at once");
-        assert_eq!(dials.second(&peer), None);
+        assert_eq!(dials.failed(&peer), None);
         dials.connected(&PeerId::random(), &endpoint(QUIC));
         dials.connected(&PeerId::random(), &endpoint(TCP));
         assert_eq!(dials.first(peer, both()), addresses(&[QUIC]), "it works; that one has a NAT of its own");
@@ -104,10 +118,12 @@ mod tests {
         dials.connected(&peer, &endpoint(QUIC));
         dials.first(peer, addresses(&[QUIC, TCP]));
         dials.connected(&peer, &endpoint(QUIC));
-        assert_eq!(dials.second(&peer), None);
+        assert_eq!(dials.failed(&peer), None);
         for _ in 0..2 * SECOND_MAX {
             dials.first(PeerId::random(), addresses(&[QUIC, TCP]));
         }
         assert_eq!(dials.second_choice.len(), SECOND_MAX);
+        dials.second_choice.keys().copied().collect::<Vec<_>>().iter().for_each(|peer| dials.forget(peer));
+        assert!(dials.second_choice.is_empty());
     }
 }

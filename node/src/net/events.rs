@@ -36,6 +36,7 @@ impl Driver {
             SwarmEvent::ConnectionEstablished { peer_id, endpoint, num_established, .. } => {
                 self.dials.connected(&peer_id, &endpoint);
                 if let Some(peer) = self.neighbour(&peer_id).filter(|_| num_established.get() == 1) {
+                    self.riders.forget(&peer);
                     self.inputs.push_back(Input::Connected { peer });
                 }
             }
@@ -49,7 +50,7 @@ impl Driver {
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer_id), error, .. } => {
                 tracing::debug!(peer = %peer_id, %error, "can't connect");
                 if let Some(peer) = self.neighbour(&peer_id).filter(|_| !self.swarm.is_connected(&peer_id)) {
-                    match self.dials.second(&peer_id) {
+                    match self.dials.failed(&peer_id) {
                         Some(addresses) => self.dial_at(peer, peer_id, addresses),
                         None => self.inputs.push_back(Input::Disconnected { peer }),
                     }

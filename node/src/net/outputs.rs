@@ -75,7 +75,7 @@ impl Driver {
             if matches!(error, DialError::DialPeerConditionFalse(_)) {
                 return; // a dial is under way and will tell, or there is a connection already
             }
-            self.dials.second(&libp2p_peer);
+            self.dials.forget(&libp2p_peer);
             if !self.swarm.is_connected(&libp2p_peer) {
                 self.inputs.push_back(Input::Disconnected { peer });
             }
@@ -84,7 +84,7 @@ impl Driver {
 
     fn disconnect(&mut self, peer: PeerId) {
         let Some(libp2p_peer) = identity::to_libp2p(&peer) else { return };
-        self.dials.second(&libp2p_peer);
+        self.dials.forget(&libp2p_peer);
         if self.swarm.disconnect_peer_id(libp2p_peer).is_err() {
             self.inputs.push_back(Input::Disconnected { peer });
         }
@@ -93,7 +93,7 @@ impl Driver {
     fn ban(&mut self, peer: PeerId, reason: &'static str) {
         let Some(libp2p_peer) = identity::to_libp2p(&peer) else { return };
         tracing::warn!(peer = %libp2p_peer, reason, "neighbour cut off");
-        self.dials.second(&libp2p_peer);
+        self.dials.forget(&libp2p_peer);
         self.swarm.behaviour_mut().blocked.block_peer(libp2p_peer);
         let _ = self.swarm.disconnect_peer_id(libp2p_peer);
     }
@@ -110,6 +110,9 @@ impl Driver {
 
     fn answer(&mut self, id: RequestId, mut header: ChunkHeader, (rendition, epoch): (RenditionId, Epoch)) {
         let Some(Waiting { channel, from, kind }) = self.inbound.remove(&id) else { return };
+        if !channel.is_open() {
+            return; // who asked is gone, and isn't told anything
+        }
         let known = header.instead.iter().find_map(|peer| self.neighbour_addrs.get(peer));
         header.introduced = known.cloned().into_iter().collect();
         let number = header.number.filter(|_| header.status == ChunkStatus::Chunk);
@@ -119,7 +122,7 @@ impl Driver {
                 // Who asks for exactly this chunk has heard of it.
                 let rider = self.media.rider(rendition, epoch, number).filter(|_| kind == Kind::Next);
                 let told = (rendition, epoch);
-                match rider.filter(|rider| self.riders.rides(from, told, number, rider.chunks.clone())) {
+                match rider.filter(|rider| self.riders.rides(from, told, number, rider)) {
                     None => {}
                     Some(Rider { envelope: Envelope::Statement(signed), .. }) => header.statement = signed,
                     Some(Rider { envelope: Envelope::Continuation(signed), .. }) => header.continuation = signed,

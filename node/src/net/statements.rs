@@ -11,7 +11,7 @@ use super::driver::{Driver, Said};
 use super::fetch::Fetched;
 use super::swarm;
 use crate::identity;
-use crate::media::WINDOW_SEGMENTS;
+use crate::media::{WINDOW_CONTINUATIONS, WINDOW_SEGMENTS};
 use crate::statement::{self, StatementError};
 
 /// A chunk whose announcement isn't known yet: neither played nor passed on.
@@ -41,12 +41,14 @@ const UNPROVEN_AGE_MAX: Duration = Duration::from_secs(5);
 impl Driver {
     /// A catalogue's envelope from a neighbour or from gossip. Returns whether it was sound.
     pub(super) fn take_catalogue(&mut self, envelope: &Bytes) -> Result<(), StatementError> {
-        let claimed: Catalogue = statement::peek(envelope)?;
-        let known = self.media.catalogue();
-        if known.is_some_and(|c| (c.epoch, c.version) >= (claimed.epoch, claimed.version)) {
+        if *envelope == self.media.signed_catalogue() {
             return Ok(());
         }
         let catalogue = Arc::new(statement::verify::<Catalogue>(&self.stream_key, &self.stream, envelope)?);
+        let known = self.media.catalogue();
+        if known.is_some_and(|c| (c.epoch, c.version) >= (catalogue.epoch, catalogue.version)) {
+            return Ok(());
+        }
         tracing::info!(epoch = %catalogue.epoch, version = catalogue.version, "catalogue received");
         self.hold_catalogue(catalogue, envelope.clone());
         Ok(())
@@ -57,7 +59,8 @@ impl Driver {
         let catalogue = if window.catalogue.is_empty() { Ok(()) } else { self.take_catalogue(&window.catalogue) };
         let count = window.announcements.len().min(WINDOW_SEGMENTS);
         self.take_announcements(&window.announcements[..count])?;
-        window.continuations.iter().try_for_each(|envelope| self.take_continuation(envelope))?;
+        let mut continuations = window.continuations.iter().take(WINDOW_CONTINUATIONS);
+        continuations.try_for_each(|envelope| self.take_continuation(envelope))?;
         catalogue
     }
 
@@ -104,7 +107,7 @@ impl Driver {
         fresh: &mut Vec<(Arc<Announcement>, Bytes)>,
     ) -> Result<(), StatementError> {
         let claimed: Announcement = statement::peek(envelope)?;
-        if self.media.says(&claimed)
+        if self.media.has(&claimed, envelope)
             && let Some(known) = self.media.proven(claimed.rendition, claimed.epoch, claimed.segment)
         {
             self.tell_announced(&known);
@@ -118,15 +121,17 @@ impl Driver {
     /// A continuation's envelope, that came with a chunk or with others.
     pub(super) fn take_continuation(&mut self, envelope: &Bytes) -> Result<(), StatementError> {
         let claimed: Continuation = statement::peek(envelope)?;
+        let is_over = self.media.catalogue().is_none_or(|catalogue| catalogue.epoch != claimed.epoch);
         let known = self.media.proven(claimed.rendition, claimed.epoch, claimed.segment);
-        if known.is_some_and(|known| claimed.join(&known) == Joined::Known) {
+        let is_known = known.is_some_and(|known| claimed.join(&known) == Joined::Known);
+        if is_over || is_known || self.apart.iter().any(|apart| apart.envelope == *envelope) {
             return Ok(());
         }
         let more = statement::verify::<Continuation>(&self.stream_key, &self.stream, envelope)?;
         match self.join(&more, envelope) {
-            Some(longer) => self.join_apart(&longer),
-            None if self.apart.iter().any(|apart| apart.envelope == *envelope) => {}
-            None => {
+            Joined::Longer(longer) => self.join_apart(&longer),
+            Joined::Known => {}
+            Joined::Apart => {
                 self.apart.truncate(APART_MAX - 1);
                 self.apart.insert(0, Apart { more, envelope: envelope.clone(), at: Instant::now() });
             }
@@ -134,16 +139,18 @@ impl Driver {
         Ok(())
     }
 
-    /// Adds a continuation to what it continues. Returns what is said now, unless that says nothing new or isn't here.
-    fn join(&mut self, more: &Continuation, envelope: &Bytes) -> Option<Arc<Announcement>> {
-        let known = self.media.proven(more.rendition, more.epoch, more.segment)?;
-        let Joined::Longer(longer) = more.join(&known) else { return None };
-        let longer = Arc::new(longer);
-        self.media.continued(longer.clone(), more, envelope.clone());
-        self.heard_at = Instant::now();
-        self.inputs.push_back(Input::Announced { announcement: longer.clone() });
-        self.prove(&longer);
-        Some(longer)
+    /// Adds a continuation that holds to what it continues, if that is here.
+    fn join(&mut self, more: &Continuation, envelope: &Bytes) -> Joined {
+        let known = self.media.proven(more.rendition, more.epoch, more.segment);
+        let joined = known.map_or(Joined::Apart, |known| more.join(&known));
+        if let Joined::Longer(longer) = &joined {
+            let longer = Arc::new(longer.clone());
+            self.media.continued(longer.clone(), more, envelope.clone());
+            self.heard_at = Instant::now();
+            self.inputs.push_back(Input::Announced { announcement: longer.clone() });
+            self.prove(&longer);
+        }
+        joined
     }
 
     /// Continuations that waited for this announcement, the earliest first: each may be what the next one waits for.
@@ -152,12 +159,8 @@ impl Driver {
         let of = |apart: &Apart| (apart.more.rendition, apart.more.epoch, apart.more.segment) == named;
         let mut waited: Vec<_> = self.apart.extract_if(.., |apart| of(apart)).collect();
         waited.sort_by_key(|apart| apart.more.end_chunk());
-        for apart in waited {
-            if self.join(&apart.more, &apart.envelope).is_none() {
-                self.apart.push(apart);
-            }
-        }
-        self.apart.truncate(APART_MAX);
+        waited.retain(|apart| self.join(&apart.more, &apart.envelope) == Joined::Apart);
+        self.apart.extend(waited);
     }
 
     /// A roster's envelope from a hint server of the link.

@@ -356,17 +356,17 @@ impl Peer {
         for track in self.tracks.iter_mut().filter(|t| t.window_due() <= now) {
             let following = |n: &&super::neighbours::Neighbour| n.track(track.rendition).is_some();
             // The broadcaster knows for certain; but all who missed something would ask it at once.
-            let hears_nothing = track.hole_asks == 0;
-            let gap = track.gap().and_then(|gap| self.neighbours.find(gap.from));
-            let asked = self.neighbours.iter().find(|n| n.role == Some(Role::Source) && hears_nothing && gap.is_none());
-            let asked = gap.or(asked);
+            let gap = track.gap().map(|gap| gap.from);
+            let hears_nothing = track.hole_asks == 0 && gap.is_none();
+            let asked = self.neighbours.iter().find(|n| n.role == Some(Role::Source) && hears_nothing);
+            let asked = gap.and_then(|from| self.neighbours.find(from)).or(asked);
             let likely = self.neighbours.iter().filter(following).count();
             let asked = asked.or_else(|| self.neighbours.iter().filter(following).nth(self.rng.below(likely)));
             let asked =
                 asked.or_else(|| self.neighbours.iter().filter(|n| n.role.is_some()).nth(self.rng.below(count)));
             let Some(asked) = asked else { continue };
             let since = track.known_since();
-            track.window_asked(now + WINDOW_RETRY);
+            track.window_asked(gap.unwrap_or(asked.peer), now + WINDOW_RETRY);
             out.push(Output::FetchWindow { from: asked.peer, rendition: Some(track.rendition), since });
         }
     }

@@ -227,7 +227,7 @@ impl Peer {
             return false;
         }
         if track.window.find(number).is_none() && track.unchecked.len() < 64 {
-            track.unchecked.push(Unchecked { number, from: request.to, since: now.mono });
+            track.unchecked.push(Unchecked { number, from: request.to, since: now.mono, asked: false });
         } else if let Some((segment, index)) = track.window.find_mut(number) {
             segment.asked.insert(index);
         }

@@ -84,6 +84,8 @@ pub(crate) struct Unchecked {
     pub(crate) number: ChunkNumber,
     pub(crate) from: PeerId,
     pub(crate) since: Time,
+    /// Its sender was asked for what is missing before it.
+    pub(crate) asked: bool,
 }
 
 /// An open pull-ahead request.
@@ -210,16 +212,18 @@ impl Track {
 
     /// In low latency each chunk comes with what is said of it: which waits longest, because something before that is missing.
     pub(crate) fn gap(&self) -> Option<&Unchecked> {
-        self.unchecked.first().filter(|_| self.pace.silent_after.is_some())
+        self.unchecked.iter().find(|u| !u.asked && self.pace.silent_after.is_some())
     }
 
-    /// The newest segment announced, if nothing before it is missing.
+    /// The first segment of which something may be missing.
     pub(crate) fn known_since(&self) -> Option<SegmentNumber> {
-        self.window.segments.back().map(|s| s.announcement.segment).filter(|_| self.hole_asks == 0)
+        let open = self.window.segments.iter().find(|s| s.announcement.growing).or(self.window.segments.back());
+        open.map(|s| s.announcement.segment).filter(|_| self.hole_asks == 0)
     }
 
-    /// Somebody is asked for announcements.
-    pub(crate) fn window_asked(&mut self, again_at: Time) {
+    /// This neighbour is asked for announcements.
+    pub(crate) fn window_asked(&mut self, of: PeerId, again_at: Time) {
+        self.unchecked.iter_mut().filter(|u| u.from == of).for_each(|u| u.asked = true);
         self.window_at = again_at;
         self.news.1 = self.news.1.saturating_add(1);
         self.hole_asks = self.hole_asks.saturating_sub(1);

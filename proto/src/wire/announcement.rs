@@ -83,6 +83,11 @@ message! {
 }
 
 impl Announcement {
+    /// What tells it from all others of its rendition.
+    pub fn named(&self) -> (Epoch, SegmentNumber) {
+        (self.epoch, self.segment)
+    }
+
     /// How many chunks it is cut into.
     pub fn chunk_count(&self) -> u64 {
         self.lengths.len() as u64

@@ -132,7 +132,7 @@ impl<'a> Fetch<'a> {
         deadline: Instant,
     ) -> Result<Bytes, Miss> {
         let body = self.bytes(url, range, limit, deadline).await;
-        let body = body.map_err(|error| skip(listed.number, url, advice(&error)))?;
+        let body = body.map_err(|error| skip(listed.number, url, advice(&error, limit)))?;
         match not_media(&body, listed.keys.hide_segments()) {
             Some(reason) => Err(skip(listed.number, url, reason)),
             None => Ok(body),
@@ -214,9 +214,23 @@ fn is_final(error: &FetchError) -> bool {
     matches!(error, FetchError::TooLarge(_) | FetchError::Html | FetchError::BadUri | FetchError::Forbidden)
 }
 
-fn advice(error: &FetchError) -> String {
+/// `limit` is what a segment or a part may have, bytes.
+fn advice(error: &FetchError, limit: u64) -> String {
     if matches!(error, FetchError::TooLarge(_)) {
-        return "it is larger than 32 MiB; make segments shorter".to_owned();
+        let (limit, what) = (limit >> 20, if limit == PART_MAX { "parts" } else { "segments" });
+        return format!("it is larger than {limit} MiB; make {what} shorter");
     }
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_sends_too_much_is_told_how_much_it_may_be() {
+        let told = |limit| advice(&FetchError::TooLarge(limit), limit);
+        assert_eq!(told(PART_MAX), "it is larger than 8 MiB; make parts shorter");
+        assert_eq!(told(32 << 20), "it is larger than 32 MiB; make segments shorter");
+    }
 }

@@ -10,6 +10,8 @@ const COPIES: usize = 3;
 const HOP_WORK: Duration = Duration::from_millis(4);
 /// Links of the mesh that lead to another region: hints put most into the own one.
 const FAR_LINKS: f64 = 0.3;
+/// What continues nothing known is kept for the newest so many segments, as the node does for five seconds.
+const APART_SEGMENTS: usize = 3;
 /// Bytes an announcement carries beside its own: signature, gossipsub's frame and the packet's headers.
 const ENVELOPE: usize = 80 + 40;
 
@@ -104,8 +106,10 @@ impl World {
             self.got(who, number, Some(from), genuine);
         }
         let heard = self.node(who).player.announced(SegmentNumber(segment as u64));
-        let joins = |(of, told): &mut (u32, Told)| *of as usize <= segment && usize::from(told.begin) <= heard;
-        let joined: Vec<_> = self.node_mut(who).apart.extract_if(.., |apart| joins(apart)).collect();
+        let joins = |(of, told): &(u32, Told)| *of as usize == segment && usize::from(told.begin) <= heard;
+        let apart = &mut self.node_mut(who).apart;
+        apart.retain(|(of, _)| *of as usize + APART_SEGMENTS > segment);
+        let joined: Vec<_> = apart.extract_if(.., |apart| joins(apart)).collect();
         for (segment, told) in joined {
             self.hear(who, segment as usize, told.end.into());
         }
