@@ -325,7 +325,10 @@ impl Publisher {
         );
         let continuation =
             match Continuation::of(&announcement, CONTINUED_PARTS).filter(|_| self.key.is_some() && self.serves) {
-                Some(more) => Some((more.clone(), self.sign(&more)?)),
+                Some(more) => {
+                    let signed = self.sign(&more)?;
+                    Some((Arc::new(more), signed))
+                }
                 None => None,
             };
         Ok(Produced::Segment(Said { announcement: Arc::new(announcement), signed: envelope, continuation }, fresh))

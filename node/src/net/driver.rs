@@ -73,7 +73,7 @@ pub struct Said {
     /// Its envelope; an empty one as above.
     pub signed: Bytes,
     /// The newest of it and its envelope, if that is much less.
-    pub continuation: Option<(Continuation, Bytes)>,
+    pub continuation: Option<(Arc<Continuation>, Bytes)>,
 }
 
 /// The other ends of everything the loop listens to and tells.
