@@ -113,6 +113,7 @@ impl Network {
         let namespace = Namespace::new().context("a network namespace")?;
         let device = namespace.enter(move || device(inner))?.context("a TUN device")?;
         self.command(Command::Join { device, attachment, inner, outer: address })?;
+        self.counters(&[])?; // until the router knows it, packets to it end nowhere
         self.joined += 1;
         Ok(Host { id, namespace, address })
     }
