@@ -222,12 +222,12 @@ impl Media {
         (!found.proof.is_empty()).then(|| found.announcement.clone())
     }
 
-    /// Whether this is here as it was signed. Another signature under the same is not known to hold.
-    pub fn has(&self, announcement: &Announcement, signed: &Bytes) -> bool {
+    /// What is known of a segment, if this announcement of it is here as it was signed. Another signature under the same is
+    /// not known to hold.
+    pub fn stated_by(&self, announcement: &Announcement, signed: &Bytes) -> Option<Arc<Announcement>> {
         let held = self.held();
-        let found = held.tracks.get(&announcement.rendition);
-        let found = found.and_then(|track| track.find(announcement.epoch, announcement.first_chunk));
-        found.is_some_and(|segment| segment.proof.signed == *signed)
+        let found = held.tracks.get(&announcement.rendition)?.find(announcement.epoch, announcement.first_chunk)?;
+        (found.proof.signed == *signed).then(|| found.announcement.clone())
     }
 
     /// Keeps a signed continuation of a segment, which says `announcement` with what was said before.
@@ -301,13 +301,14 @@ impl Held {
                 return true;
             }
             let position = known.position;
-            let (epoch, number) = (announcement.epoch, announcement.segment);
+            let (epoch, number) = announcement.named();
             let proven = known.is_proven_by(&announcement, &signed);
             if proven {
-                if announcement.epoch != known.announcement.epoch {
-                    known.proof = Proof::default(); // continuations in the old numbers
+                if announcement.epoch == known.announcement.epoch {
+                    known.proof.announced(&announcement, signed);
+                } else {
+                    known.proof = Proof::new(&announcement, signed); // continuations are in the old numbers
                 }
-                known.proof.announced(&announcement, signed);
                 known.announcement = announcement;
             }
             self.begin_epoch(epoch, number, position);
@@ -323,7 +324,7 @@ impl Held {
             return false;
         }
         let chunks = vec![None; announcement.lengths.len()];
-        let named = (announcement.epoch, announcement.segment);
+        let named = announcement.named();
         let proof = Proof::new(&announcement, signed);
         track.segments.insert(at, Segment { position, announcement, proof, named, chunks });
         true
@@ -452,7 +453,7 @@ impl Segment {
     /// a source without dates does so by when it looked. A name can't come again within three segments (RFC 8216bis §6.2.2).
     fn is(&self, other: &Announcement) -> bool {
         let a = &self.announcement;
-        let same_name = a.epoch == other.epoch && a.segment == other.segment;
+        let same_name = a.named() == other.named();
         let apart = a.start.seconds_since(other.start).abs();
         let said_again = a.epoch != other.epoch
             && a.uri == other.uri

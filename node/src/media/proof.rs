@@ -27,7 +27,7 @@ pub enum Envelope {
 }
 
 /// An announcement as it was signed, and continuations of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Proof {
     /// Empty if what is known was not signed, but made here from the origin's playlist.
     pub(super) signed: Bytes,

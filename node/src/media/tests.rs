@@ -296,10 +296,10 @@ fn what_is_told_piece_by_piece_is_passed_on_so_until_it_is_told_as_one() {
     assert_eq!(rider(3), more_of(2..4, "more 4"));
     let window = media.newest(Some(RENDITION), None);
     assert_eq!((window.announcements, window.continuations), (vec!["first two".into()], vec!["more 4".into()]));
-    assert!(!media.has(&said(4), &"all".into()), "not as one");
+    assert_eq!(media.stated_by(&said(4), &"all".into()), None, "not as one");
     assert!(media.announce(said(4), "all".into()));
-    assert!(media.has(&said(4), &"all".into()));
-    assert!(!media.has(&said(4), &"another's".into()), "with a signature nobody looked at");
+    assert_eq!(media.stated_by(&said(4), &"all".into()), Some(said(4)));
+    assert_eq!(media.stated_by(&said(4), &"another's".into()), None, "with a signature nobody looked at");
     let window = media.newest(Some(RENDITION), None);
     assert_eq!((window.announcements, window.continuations), (vec!["all".into()], vec![]));
 }

@@ -120,7 +120,7 @@ impl Driver {
         let answer = match (number, body) {
             (Some(number), Some(Some(body))) => {
                 // Who asks for exactly this chunk has heard of it.
-                let rider = self.media.rider(rendition, epoch, number).filter(|_| kind == Kind::Next);
+                let rider = if kind == Kind::Next { self.media.rider(rendition, epoch, number) } else { None };
                 let told = (rendition, epoch);
                 match rider.filter(|rider| self.riders.rides(from, told, number, rider)) {
                     None => {}

@@ -107,9 +107,7 @@ impl Driver {
         fresh: &mut Vec<(Arc<Announcement>, Bytes)>,
     ) -> Result<(), StatementError> {
         let claimed: Announcement = statement::peek(envelope)?;
-        if self.media.has(&claimed, envelope)
-            && let Some(known) = self.media.proven(claimed.rendition, claimed.epoch, claimed.segment)
-        {
+        if let Some(known) = self.media.stated_by(&claimed, envelope) {
             self.tell_announced(&known);
             return Ok(());
         }
@@ -122,35 +120,35 @@ impl Driver {
     pub(super) fn take_continuation(&mut self, envelope: &Bytes) -> Result<(), StatementError> {
         let claimed: Continuation = statement::peek(envelope)?;
         let is_over = self.media.catalogue().is_none_or(|catalogue| catalogue.epoch != claimed.epoch);
-        let known = self.media.proven(claimed.rendition, claimed.epoch, claimed.segment);
-        let is_known = known.is_some_and(|known| claimed.join(&known) == Joined::Known);
-        if is_over || is_known || self.apart.iter().any(|apart| apart.envelope == *envelope) {
+        let joined = self.joined(&claimed);
+        if is_over || joined == Joined::Known || self.apart.iter().any(|apart| apart.envelope == *envelope) {
             return Ok(());
         }
         let more = statement::verify::<Continuation>(&self.stream_key, &self.stream, envelope)?;
-        match self.join(&more, envelope) {
-            Joined::Longer(longer) => self.join_apart(&longer),
-            Joined::Known => {}
-            Joined::Apart => {
-                self.apart.truncate(APART_MAX - 1);
-                self.apart.insert(0, Apart { more, envelope: envelope.clone(), at: Instant::now() });
-            }
+        if let Joined::Longer(longer) = joined {
+            let longer = self.lengthen(longer, &more, envelope);
+            self.join_apart(&longer);
+        } else {
+            self.apart.truncate(APART_MAX - 1);
+            self.apart.insert(0, Apart { more, envelope: envelope.clone(), at: Instant::now() });
         }
         Ok(())
     }
 
-    /// Adds a continuation that holds to what it continues, if that is here.
-    fn join(&mut self, more: &Continuation, envelope: &Bytes) -> Joined {
+    /// What a continuation and what is signed of its segment say together.
+    fn joined(&self, more: &Continuation) -> Joined {
         let known = self.media.proven(more.rendition, more.epoch, more.segment);
-        let joined = known.map_or(Joined::Apart, |known| more.join(&known));
-        if let Joined::Longer(longer) = &joined {
-            let longer = Arc::new(longer.clone());
-            self.media.continued(longer.clone(), more, envelope.clone());
-            self.heard_at = Instant::now();
-            self.inputs.push_back(Input::Announced { announcement: longer.clone() });
-            self.prove(&longer);
-        }
-        joined
+        known.map_or(Joined::Apart, |known| more.join(&known))
+    }
+
+    /// Takes what is said now by a continuation that holds.
+    fn lengthen(&mut self, longer: Announcement, more: &Continuation, envelope: &Bytes) -> Arc<Announcement> {
+        let longer = Arc::new(longer);
+        self.media.continued(longer.clone(), more, envelope.clone());
+        self.heard_at = Instant::now();
+        self.inputs.push_back(Input::Announced { announcement: longer.clone() });
+        self.prove(&longer);
+        longer
     }
 
     /// Continuations that waited for this announcement, the earliest first: each may be what the next one waits for.
@@ -159,8 +157,13 @@ impl Driver {
         let of = |apart: &Apart| (apart.more.rendition, apart.more.epoch, apart.more.segment) == named;
         let mut waited: Vec<_> = self.apart.extract_if(.., |apart| of(apart)).collect();
         waited.sort_by_key(|apart| apart.more.end_chunk());
-        waited.retain(|apart| self.join(&apart.more, &apart.envelope) == Joined::Apart);
-        self.apart.extend(waited);
+        for apart in waited {
+            match self.joined(&apart.more) {
+                Joined::Longer(longer) => drop(self.lengthen(longer, &apart.more, &apart.envelope)),
+                Joined::Known => {}
+                Joined::Apart => self.apart.push(apart),
+            }
+        }
     }
 
     /// A roster's envelope from a hint server of the link.

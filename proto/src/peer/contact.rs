@@ -355,8 +355,8 @@ impl Peer {
         let count = self.neighbours.iter().filter(|n| n.role.is_some()).count();
         for track in self.tracks.iter_mut().filter(|t| t.window_due() <= now) {
             let following = |n: &&super::neighbours::Neighbour| n.track(track.rendition).is_some();
-            // The broadcaster knows for certain; but all who missed something would ask it at once.
             let gap = track.gap().map(|gap| gap.from);
+            // The broadcaster knows for certain; but all who missed something would ask it at once.
             let hears_nothing = track.hole_asks == 0 && gap.is_none();
             let asked = self.neighbours.iter().find(|n| n.role == Some(Role::Source) && hears_nothing);
             let asked = gap.and_then(|from| self.neighbours.find(from)).or(asked);

@@ -92,17 +92,13 @@ impl Report {
 
     /// Adds what a gigabyte more costs than at `slower`'s rate: what doesn't grow with the bytes is left out, on both sides.
     pub fn compare_cost(&mut self, slower: &Self) {
-        let per_gigabyte = |of: fn(&Figure) -> Option<f64>| {
-            let change = |key: &str, per_second: &dyn Fn(&Self, f64) -> f64| {
-                let value = |report: &Self| {
-                    let figure = report.figures.iter().find(|figure| figure.key == key)?;
-                    of(figure).map(|value| per_second(report, value))
-                };
-                Some(value(self)? - value(slower)?)
-            };
-            let seconds = change("cpu", &|_, percent| percent / 100.0)?;
-            let gigabytes = change("moved", &|report, mega| mega / 1e3 / report.window_seconds)?;
-            (gigabytes > 0.0).then(|| seconds / gigabytes)
+        let rates = |report: &Self, of: fn(&Figure) -> Option<f64>| {
+            let value = |key| report.figures.iter().find(|figure| figure.key == key).and_then(of);
+            Some((value("cpu")? / 100.0, value("moved")? / 1e3 / report.window_seconds))
+        };
+        let per_gigabyte = |of| {
+            let ((cpu, moved), (cpu_slower, moved_slower)) = (rates(self, of)?, rates(slower, of)?);
+            (moved > moved_slower).then(|| (cpu - cpu_slower) / (moved - moved_slower))
         };
         let raw = per_gigabyte(|figure| figure.raw_quic);
         let figure =
