@@ -54,8 +54,6 @@ pub struct Config {
     pub status_interval: Duration,
     /// How soon again to say it when something did.
     pub status_interval_min: Duration,
-    /// How often to look for a better parent. Short enough for big uplinks to rise within a minute (a guess).
-    pub improve_interval: Duration,
 }
 
 impl Config {
@@ -82,7 +80,6 @@ impl Config {
             origin_fetch_assumed: Duration::from_millis(250),
             status_interval: Duration::from_secs(5),
             status_interval_min: Duration::from_millis(800),
-            improve_interval: Duration::from_secs(4),
         }
     }
 

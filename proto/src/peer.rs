@@ -333,7 +333,7 @@ impl Peer {
     fn wanted(&mut self, now: Now, rendition: RenditionId, epoch: Epoch, number: SegmentNumber, first: bool) {
         let Some(t) = self.track_index(rendition, epoch) else { return };
         let pace = self.tracks[t].pace;
-        let timing = self.timing(now.mono, pace.catch_up, pace);
+        let timing = Timing { old: true, ..self.timing(now.mono, pace.catch_up, pace) };
         let track = &mut self.tracks[t];
         let Some(segment) = track.window.segment_mut(number) else { return };
         if segment.is_complete() {

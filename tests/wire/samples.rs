@@ -44,6 +44,7 @@ sample!(ChunkRequest requires [1, 2, 3, 4] {
     number: chunk(),
     feedback: of(Feedback::sample()),
     root_silent: any::<bool>(),
+    informed: any::<bool>(),
 });
 
 sample!(Feedback requires [1, 2] { bytes: any::<u32>(), spread_us: any::<u32>(), first_us: of(any::<u32>()) });

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use libp2p::identity::{Keypair, ed25519};
 use libp2p::request_response::OutboundRequestId;
 use libp2p::{Multiaddr, Swarm};
-use starling_proto::wire::{Announcement, Catalogue, Continuation, ControlRequest, Kind, NeighbourInfo, Role};
+use starling_proto::wire::{Announcement, Catalogue, Continuation, ControlRequest, NeighbourInfo, Role};
 use starling_proto::{Config, Epoch, Input, Now, Peer, PeerId, RenditionId, RequestId, StreamId, Time};
 use tokio::sync::{mpsc, watch};
 
@@ -96,7 +96,6 @@ pub struct Wires {
 pub(super) struct Waiting {
     pub(super) channel: Channel<ChunkAnswer>,
     pub(super) from: PeerId,
-    pub(super) kind: Kind,
 }
 
 /// The network side of a node.

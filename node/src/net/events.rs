@@ -113,7 +113,7 @@ impl Driver {
         let Some(from) = identity::to_proto(from) else { return };
         self.inbound_last += 1;
         let id = RequestId(self.inbound_last);
-        self.inbound.insert(id, Waiting { channel, from, kind: request.kind });
+        self.inbound.insert(id, Waiting { channel, from });
         self.inputs.push_back(Input::Requested { from, id, request });
     }
 

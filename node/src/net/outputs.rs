@@ -4,7 +4,7 @@ use bytes::Bytes;
 use libp2p::Multiaddr;
 use libp2p::swarm::DialError;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use starling_proto::wire::{ChunkHeader, ChunkStatus, ControlRequest, HintRequest, Kind, MAX_ADDRS, WindowRequest};
+use starling_proto::wire::{ChunkHeader, ChunkStatus, ControlRequest, HintRequest, MAX_ADDRS, WindowRequest};
 use starling_proto::{Epoch, Input, Now, Output, PeerId, RenditionId, RequestId};
 
 use super::codec::ChunkAnswer;
@@ -41,7 +41,7 @@ impl Driver {
                 let sent = self.swarm.behaviour_mut().chunks.ask(&peer, request);
                 self.outbound.insert(sent, Asked { id, to, rendition, epoch });
             }
-            Output::Answer { id, header, of } => self.answer(id, header, of),
+            Output::Answer { id, header, of, rides } => self.answer(id, header, of, rides),
             Output::FetchOrigin { id, announcement, first, end } => {
                 let rendition = self.media.catalogue().and_then(|c| c.rendition(announcement.rendition).cloned());
                 let (Some(origin), Some(rendition)) = (self.origin.clone(), rendition) else {
@@ -108,8 +108,14 @@ impl Driver {
         self.told(sent, to, is_hello);
     }
 
-    fn answer(&mut self, id: RequestId, mut header: ChunkHeader, (rendition, epoch): (RenditionId, Epoch)) {
-        let Some(Waiting { channel, from, kind }) = self.inbound.remove(&id) else { return };
+    fn answer(
+        &mut self,
+        id: RequestId,
+        mut header: ChunkHeader,
+        (rendition, epoch): (RenditionId, Epoch),
+        rides: bool,
+    ) {
+        let Some(Waiting { channel, from }) = self.inbound.remove(&id) else { return };
         if !channel.is_open() {
             return; // who asked is gone, and isn't told anything
         }
@@ -119,8 +125,7 @@ impl Driver {
         let body = number.map(|n| self.media.chunk(rendition, epoch, n));
         let answer = match (number, body) {
             (Some(number), Some(Some(body))) => {
-                // Who asks for exactly this chunk has heard of it.
-                let rider = if kind == Kind::Next { self.media.rider(rendition, epoch, number) } else { None };
+                let rider = if rides { self.media.rider(rendition, epoch, number) } else { None };
                 let told = (rendition, epoch);
                 match rider.filter(|rider| self.riders.rides(from, told, number, rider)) {
                     None => {}

@@ -141,6 +141,7 @@ fn gossip() -> Result<gossipsub::Behaviour, Box<dyn std::error::Error + Send + S
         .mesh_n_high(8)
         .mesh_outbound_min(1)
         .gossip_lazy(3)
+        .flood_publish(false)
         .prune_backoff(Duration::from_secs(10))
         .max_transmit_size(MAX_GOSSIP_LEN + 1024)
         .build()?;

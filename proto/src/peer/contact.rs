@@ -19,6 +19,8 @@ use super::serve::INSTEAD_MAX;
 pub(super) struct Contact {
     status_at: Time,
     status_told: Time,
+    /// When the broadcaster was last told, and that our uplink was known.
+    source_told: (Time, bool),
     /// Depths, whether there is room and whether the uplink is known, as last told.
     standing_told: (Vec<u8>, bool, bool),
     hints_at: Time,
@@ -38,7 +40,7 @@ const HINTS_RETRY: Duration = Duration::from_secs(3);
 const REFRESH_MIN_MS: u32 = 500;
 const REFRESH_MAX_MS: u32 = 120_000;
 /// Who has nothing to give tells so this many times less often: its neighbours ask it for no chunks, and its link may be too
-/// narrow for more (a guess).
+/// narrow for more. So does the broadcaster, and so it is told (a guess).
 const SILENT_FACTOR: u32 = 4;
 /// A newcomer dials no more: each connection costs 9 KB of its uplink (in the lab), and its player waits.
 const LEAF_NEIGHBOURS: usize = 5;
@@ -289,11 +291,20 @@ impl Peer {
     fn tell_status(&mut self, now: Time, out: &mut Vec<Output>) {
         self.contact.status_told = now;
         self.uploads.doubt_old_reports(now);
-        let factor = if self.gives() { 1 } else { SILENT_FACTOR };
-        self.contact.status_at = now + self.config.status_interval * factor;
-        self.contact.standing_told = (self.depths(now), self.free_slots() > 0, !self.uplink_unknown());
+        let seldom = self.config.status_interval * SILENT_FACTOR;
+        let sends_chunks = self.gives() && self.config.role == Role::Viewer;
+        self.contact.status_at = now + if sends_chunks { self.config.status_interval } else { seldom };
+        let known = !self.uplink_unknown();
+        self.contact.standing_told = (self.depths(now), self.free_slots() > 0, known);
         let status = self.status(now);
-        for neighbour in self.neighbours.iter().filter(|n| n.role.is_some()) {
+        // All that the broadcaster wants to know is who could be a root, and it has more neighbours than anybody.
+        let (told, known_then) = self.contact.source_told;
+        let tells_source = known != known_then || now.since(told) >= seldom;
+        if tells_source {
+            self.contact.source_told = (now, known);
+        }
+        let listens = |role| role == Role::Viewer || tells_source;
+        for neighbour in self.neighbours.iter().filter(|n| n.role.is_some_and(listens)) {
             let request = ControlRequest { status: Some(status.clone()), ..ControlRequest::none() };
             out.push(Output::Tell { to: neighbour.peer, request: Box::new(request) });
         }

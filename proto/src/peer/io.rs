@@ -263,6 +263,8 @@ pub enum Output {
         header: ChunkHeader,
         /// Of which rendition and epoch the chunk is.
         of: (RenditionId, Epoch),
+        /// Whether what proves the chunk has to come with it.
+        rides: bool,
     },
     /// Fetch chunks `first..end` of one segment from the origin; ends with [`Input::OriginEnded`].
     FetchOrigin {

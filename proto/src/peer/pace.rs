@@ -21,7 +21,8 @@ pub(crate) struct Pace {
     pub(crate) silent_after: Option<Duration>,
     /// A path nothing came by for this long is none, or in low latency after a few chunks, whichever is later.
     pub(crate) path_expiry_min: Duration,
-    /// A neighbour that follows the rendition probably has what was announced this long ago, whatever its last status said.
+    /// A neighbour that follows the rendition probably has what was announced this long ago, if it doesn't tell how late chunks
+    /// are with it.
     pub(crate) held_after: Duration,
     /// A neighbour that did not have a chunk is asked again after this: it may have got it meanwhile.
     pub(crate) retry_unknown: Duration,
@@ -37,6 +38,9 @@ pub(crate) struct Pace {
     pub(crate) distance: [f64; 4],
     /// A candidate must be this much cheaper (in seconds) to replace a working parent: hysteresis.
     pub(crate) improvement_min: f64,
+    /// How often a better parent is looked for, and not sooner after the last change: who has just come gets the worst places,
+    /// and has to rise from them (measured, see tests/ABLATIONS.md; research notes §3.4: 5 s).
+    pub(crate) improve_every: Duration,
 }
 
 /// A path nothing came by for this long is none. Above the longest usual segment duration.
@@ -49,7 +53,7 @@ const PATIENCE_SHARE_MAX: f64 = 1.0;
 const ROOT_SILENT_SHARE: f64 = 0.6;
 /// Segments from before we joined must be whole after this share of their duration, once a player wants them, times
 /// `Config::deadline_share`.
-const CATCH_UP_SHARE: f64 = 0.5;
+const CATCH_UP_SHARE: f64 = 0.6;
 /// When the second in the order of seeds stops waiting for the first, as a share of the target duration.
 const BACKUP_SHARE: f64 = 0.5;
 
@@ -74,10 +78,11 @@ impl Pace {
             retry_unknown: Duration::from_millis(350),
             answer_within: Duration::from_millis(1200),
             backup_wait: target.mul_f64(BACKUP_SHARE),
-            origin_factor: 2.0,
+            origin_factor: 1.25,
             origin_margin: Duration::from_millis(150),
             distance: [0.0, 0.0, 0.4, 0.8],
             improvement_min: 0.3,
+            improve_every: Duration::from_secs(2),
         }
     }
 
@@ -100,6 +105,7 @@ impl Pace {
             origin_margin: Duration::from_millis(80),
             distance: [0.0, 0.0, 0.1, 0.2],
             improvement_min: 0.15,
+            improve_every: Duration::from_secs(1),
         }
     }
 }

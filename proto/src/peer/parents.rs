@@ -9,6 +9,7 @@ use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Feedback, Kind, Role};
 
 use super::io::Output;
 use super::neighbours::Neighbour;
+use super::pace::Pace;
 use super::repair::cancel;
 use super::requests::{InFlight, Purpose};
 use super::track::{Ahead, Track, Unchecked};
@@ -20,8 +21,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const MISSES_MAX: u8 = 2;
 /// Candidates tried before the parent is asked for a chunk after all: each costs a round trip.
 const TRIALS_MAX: u8 = 3;
-/// A parent stays at least this long before a better one is considered (research notes §3.4: at most one switch in 5 s).
-const STAY_MIN: Duration = Duration::from_secs(5);
 /// The path of who is fed by a root: that, and the broadcaster.
 const ROOT_CHILD_PATH: usize = 2;
 /// What a hop costs, in seconds: a delay and a turn in a queue (a guess; 40 ms and a few chunks at 10 Mbit/s).
@@ -63,26 +62,27 @@ impl Peer {
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
         let root_silent = substream.root_silent && parent == self.config.source;
         let feedback = substream.feedback.take_if(|(of, _)| *of == parent).map(|(_, feedback)| feedback);
+        let informed = substream.is_informed();
         let id =
             self.requests.open(InFlight { to: parent, rendition, epoch, number, purpose: Purpose::Next, at: now.mono });
         self.tracks[t].substreams[usize::from(s)].in_flight = Some(Ahead { id, number, to: parent });
-        let request = ChunkRequest { kind: Kind::Next, epoch, rendition, number, feedback, root_silent };
+        let request = ChunkRequest { kind: Kind::Next, epoch, rendition, number, feedback, root_silent, informed };
         out.push(Output::Request { id, to: parent, request });
     }
 
     /// Finds a parent for an orphaned substream, or a much better one for a supplied one.
     fn look_for_parent(&mut self, now: Now, t: usize, s: u8) {
-        let jitter = self.rng.jitter(self.config.improve_interval);
-        let improvement = self.tracks[t].pace.improvement_min;
+        let Pace { improve_every, improvement_min, .. } = self.tracks[t].pace;
+        let jitter = self.rng.jitter(improve_every);
         let substream = &self.tracks[t].substreams[usize::from(s)];
         let (current, noticed) = (substream.parent, substream.noticed);
-        let stays = !noticed && now.mono.since(substream.since) < STAY_MIN;
+        let stays = !noticed && now.mono.since(substream.since) < improve_every;
         let settled = current.is_some() && (stays || substream.trial.is_some());
         let best = if settled { None } else { self.best_parent(now.mono, t, s) };
         let kept_cost = |p| self.cost_of(p, t, s).filter(|_| !noticed);
         let current_cost = current.map(|p| kept_cost(p).unwrap_or(f64::INFINITY));
         let take = match (best, current_cost) {
-            (Some((peer, cost)), Some(now_costs)) => Some(peer) != current && cost + improvement <= now_costs,
+            (Some((peer, cost)), Some(now_costs)) => Some(peer) != current && cost + improvement_min <= now_costs,
             (found, None) => found.is_some(),
             (None, Some(_)) => false,
         };
@@ -90,7 +90,7 @@ impl Peer {
         substream.look_at = match (take, current) {
             (false, None) => now.mono + LOOK_AGAIN,
             (false, Some(_)) if noticed => now.mono + LOOK_AGAIN,
-            (true, _) | (false, Some(_)) => now.mono + self.config.improve_interval + jitter,
+            (true, _) | (false, Some(_)) => now.mono + improve_every + jitter,
         };
         if let (true, Some((peer, cost))) = (take, best) {
             tracing::debug!(?peer, substream = s, cost, before = ?current, "parent chosen");
@@ -226,11 +226,14 @@ impl Peer {
         if number < request.number || track.substream_of(number) != s || number.0 > known + NUMBER_LEAP_MAX {
             return false;
         }
-        if track.window.find(number).is_none() && track.unchecked.len() < 64 {
-            track.unchecked.push(Unchecked { number, from: request.to, since: now.mono, asked: false });
-        } else if let Some((segment, index)) = track.window.find_mut(number) {
+        let heard = track.window.find_mut(number).map(|(segment, index)| {
             segment.asked.insert(index);
+            segment.timing(index).heard
+        });
+        if heard.is_none() && track.unchecked.len() < 64 {
+            track.unchecked.push(Unchecked { number, from: request.to, since: now.mono, asked: false });
         }
+        track.substreams[usize::from(s)].outran(heard.map(|heard| now.mono.since(heard)));
         let looped = header.path.contains(&self.id.tag());
         let step = u64::from(track.count());
         let substream = &mut track.substreams[usize::from(s)];
@@ -303,6 +306,7 @@ impl Peer {
             neighbour.refused(request.rendition, s, now.mono, &mut self.rng);
         }
         let named = self.first_willing(now.mono, request.rendition, s, instead);
+        let improve_every = self.tracks[t].pace.improve_every;
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
         if substream.trial == Some(request.to) {
             substream.trial = None;
@@ -319,7 +323,7 @@ impl Peer {
         substream.orphan(Time::ZERO);
         if let (Some(peer), false) = (named, substream.rank == Some(0)) {
             (substream.parent, substream.since) = (Some(peer), now.mono);
-            substream.look_at = now.mono + self.config.improve_interval;
+            substream.look_at = now.mono + improve_every;
         }
         self.tracks[t].repair_at = now.mono;
     }

@@ -28,6 +28,8 @@ const ORIGIN_OPEN_MAX: usize = 4;
 pub(super) const STRIKES_MAX: u8 = 5;
 /// A neighbour that refused or did not answer is asked again after this.
 const RETRY_FAILED: Duration = Duration::from_millis(1500);
+/// So much later than its chunks usually come a neighbour has most of them, seconds (measured, see tests/ABLATIONS.md).
+const HELD_MARGIN: f64 = 0.1;
 /// Neighbours asked in vain for one chunk before it is left alone until one of them may be asked again: a fifth hardly
 /// knows better (tests/ABLATIONS.md).
 const TRIES_AT_ONCE: usize = 4;
@@ -70,11 +72,9 @@ impl Peer {
         let wanted = track.window.segments.iter().filter(|s| s.wanted && !s.is_complete());
         let chunks = wanted.flat_map(|segment| {
             segment.open().map(move |(index, number)| {
-                let Timing { heard, origin_at, .. } = segment.timing(index);
+                let Timing { heard, origin_at, old, .. } = segment.timing(index);
                 let substream = &track.substreams[usize::from(track.substream_of(number))];
-                let expected = substream.parent.is_some() && substream.cursor <= number;
-                let patience = if expected { substream.patience(track.pace.patience) } else { 0.0 };
-                let patient_until = heard + Duration::from_secs_f64(patience);
+                let patient_until = heard + Duration::from_secs_f64(substream.waits(number, old, track.pace.patience));
                 Missing {
                     number,
                     repair_at: patient_until.max(track.asked_enough_until(number, now)),
@@ -95,7 +95,7 @@ impl Peer {
         if open >= OPEN_MAX {
             return;
         }
-        let Some(holder) = self.holder(now.mono, t, number) else { return };
+        let Some(holder) = self.holder(now, t, number) else { return };
         let track = &mut self.tracks[t];
         let (rendition, epoch) = (track.rendition, track.epoch);
         if let Some((segment, index)) = track.window.find_mut(number) {
@@ -104,26 +104,31 @@ impl Peer {
         let id =
             self.requests.open(InFlight { to: holder, rendition, epoch, number, purpose: Purpose::Get, at: now.mono });
         tracing::debug!(?holder, %number, "repair");
-        let request = ChunkRequest { kind: Kind::Get, epoch, rendition, number, feedback: None, root_silent: false };
+        let request = ChunkRequest { kind: Kind::Get, epoch, rendition, number, feedback: None, root_silent: false, informed: true };
         out.push(Output::Request { id, to: holder, request });
     }
 
     /// A neighbour that probably has the chunk and was not asked for it yet: near, and with little open.
-    fn holder(&mut self, now: Time, t: usize, number: ChunkNumber) -> Option<PeerId> {
-        let track = &self.tracks[t];
+    fn holder(&mut self, now: Now, t: usize, number: ChunkNumber) -> Option<PeerId> {
+        let (clock, now, track) = (self.clock.now(now), now.mono, &self.tracks[t]);
         let substream = &track.substreams[usize::from(track.substream_of(number))];
         // What pull-ahead has passed will not come by itself from the parent either.
         let parent = substream.asked().filter(|_| substream.cursor <= number);
         let tried = |peer: PeerId| track.tried.iter().any(|(n, to, until)| (*n, *to) == (number, peer) && *until > now);
-        let heard = track.window.find(number).map(|(segment, index)| segment.timing(index).heard);
-        let old = heard.is_some_and(|heard| now.since(heard) >= track.pace.held_after);
+        let (segment, index) = track.window.find(number)?;
+        let Timing { heard, old, .. } = segment.timing(index);
+        let age = clock.seconds_since(segment.announcement.stated(index));
         let open = |peer: PeerId| self.requests.count(|r| r.to == peer && r.purpose == Purpose::Get);
         let s = usize::from(track.substream_of(number));
         let noise = self.rng.next_u64();
         let candidates = self.neighbours.iter().filter_map(|n| {
             let able = n.role == Some(Role::Viewer) && n.uplink_bps() > 0 && Some(n.peer) != parent;
             let told = n.track_in(track.rendition, track.epoch).filter(|_| able)?;
-            let holds = old || told.head.is_some_and(|head| head >= number);
+            let by_now = match n.lag(track.rendition, track.epoch, s as u8) {
+                Some(lag) => age >= lag + HELD_MARGIN,
+                None => now.since(heard) >= track.pace.held_after,
+            };
+            let holds = old || by_now || told.head.is_some_and(|head| head >= number);
             let open = if holds && !tried(n.peer) { open(n.peer) } else { OPEN_PER_NEIGHBOUR_MAX };
             // Who is nearer the source in this substream has it earlier.
             let depth = told.depths.get(s).copied().unwrap_or(TrackStatus::NO_PATH);
@@ -286,7 +291,7 @@ impl Peer {
         let last = (heard + time).before(fetch).max(heard);
         let spread = last.since(heard).mul_f64(self.config.origin_spread_share);
         let wait = seeding::staggered(spread, self.audience.max(1), self.rng.unit());
-        Timing { heard, origin_at: last.before(spread) + wait, last }
+        Timing { heard, origin_at: last.before(spread) + wait, last, old: false }
     }
 
     pub(super) fn repair_deadline(&self) -> Time {

@@ -29,6 +29,14 @@ const NARROW_BPS: f64 = 250_000.0;
 /// Slots told at most; beyond it the number means nothing.
 const SLOTS_MAX: usize = 512;
 
+/// A request, when its answer is known.
+struct Asked {
+    from: PeerId,
+    id: RequestId,
+    kind: Kind,
+    informed: bool,
+}
+
 impl Peer {
     pub(super) fn requested(
         &mut self,
@@ -48,7 +56,7 @@ impl Peer {
             },
         };
         if let Some(header) = header {
-            out.push(Output::Answer { id, header, of });
+            out.push(Output::Answer { id, header, of, rides: false });
         }
     }
 
@@ -72,7 +80,8 @@ impl Peer {
         {
             return Some(refusal(Vec::new()));
         }
-        self.enqueue(now.mono, t, from, id, (number, Kind::Get));
+        let asked = Asked { from, id, kind: Kind::Get, informed: true };
+        self.enqueue(now.mono, t, asked, number);
         None
     }
 
@@ -121,7 +130,8 @@ impl Peer {
             if !self.uploads.has_room(from) {
                 return Some(refusal(Vec::new()));
             }
-            self.enqueue(now.mono, t, from, id, (held, Kind::Next));
+            let asked = Asked { from, id, kind: Kind::Next, informed: request.informed };
+            self.enqueue(now.mono, t, asked, held);
             return None;
         }
         let mut of_theirs = 0;
@@ -129,7 +139,7 @@ impl Peer {
             of_theirs += usize::from(p.from == from);
             false
         });
-        let parked = Parked::new(id, from, (rendition, epoch), s, number, now.mono);
+        let parked = Parked::new(id, from, (rendition, epoch), s, number, now.mono, request.informed);
         let held = of_theirs < PARKED_PER_NEIGHBOUR_MAX && self.uploads.park(parked);
         (!held).then(|| refusal(Vec::new()))
     }
@@ -227,13 +237,14 @@ impl Peer {
         if known { self.uplink_bps() as u64 } else { self.uplink_bps().min(self.received_bps()) as u64 }
     }
 
-    fn enqueue(&mut self, now: Time, t: usize, to: PeerId, id: RequestId, (number, kind): (ChunkNumber, Kind)) {
+    fn enqueue(&mut self, now: Time, t: usize, asked: Asked, number: ChunkNumber) {
         let track = &self.tracks[t];
         let Some((segment, index)) = track.window.find(number) else { return };
-        let uplink_bps = self.neighbours.find(to).map_or(0, Neighbour::uplink_bps);
+        let Asked { from, id, kind, informed } = asked;
+        let uplink_bps = self.neighbours.find(from).map_or(0, Neighbour::uplink_bps);
         self.uploads.enqueue(Ready {
             id,
-            to,
+            to: from,
             rendition: track.rendition,
             epoch: track.epoch,
             substream: track.substream_of(number),
@@ -242,6 +253,7 @@ impl Peer {
             uplink_bps,
             since: now,
             ahead: kind == Kind::Next,
+            rides: !informed,
         });
     }
 
@@ -251,7 +263,8 @@ impl Peer {
         let (rendition, epoch, s) = (track.rendition, track.epoch, track.substream_of(number));
         let waits = |p: &Parked| p.rendition == rendition && p.epoch == epoch && p.substream == s && p.number <= number;
         for parked in self.uploads.unpark(waits) {
-            self.enqueue(now, t, parked.from, parked.id, (number, Kind::Next));
+            let Parked { from, id, informed, .. } = parked;
+            self.enqueue(now, t, Asked { from, id, kind: Kind::Next, informed }, number);
         }
     }
 
@@ -272,7 +285,7 @@ impl Peer {
                 header.instead = others.take(INSTEAD_MAX).collect();
             }
             self.stats.sent_bytes += u64::from(ready.len);
-            out.push(Output::Answer { id: ready.id, header, of: (ready.rendition, ready.epoch) });
+            out.push(Output::Answer { id: ready.id, header, of: (ready.rendition, ready.epoch), rides: ready.rides });
         }
     }
 
@@ -304,7 +317,7 @@ impl Peer {
         }
         for ready in self.uploads.unqueue(|r| r.to == from && r.rendition == rendition && r.number == number) {
             let header = ChunkHeader::without_chunk(ChunkStatus::Empty);
-            out.push(Output::Answer { id: ready.id, header, of: (ready.rendition, ready.epoch) });
+            out.push(Output::Answer { id: ready.id, header, of: (ready.rendition, ready.epoch), rides: false });
         }
         let Some(track) = self.tracks.iter().find(|t| t.rendition == rendition) else { return };
         let substream = track.substream_of(number);
@@ -338,6 +351,7 @@ impl Peer {
                     id: ready.id,
                     header: refusal(Vec::new()),
                     of: (ready.rendition, ready.epoch),
+                    rides: false,
                 });
             }
         }
@@ -346,5 +360,5 @@ impl Peer {
 }
 
 fn answer(parked: &Parked, header: ChunkHeader, out: &mut Vec<Output>) {
-    out.push(Output::Answer { id: parked.id, header, of: (parked.rendition, parked.epoch) });
+    out.push(Output::Answer { id: parked.id, header, of: (parked.rendition, parked.epoch), rides: false });
 }

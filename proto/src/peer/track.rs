@@ -74,6 +74,8 @@ pub(crate) struct Substream {
     pub(crate) look_at: Time,
     /// Our place among the seeds, 0 being the seed.
     pub(crate) rank: Option<usize>,
+    /// So many chunks in a row came after what was said of them.
+    informed: u8,
     /// We were the seed until the roster changed, and go on until then: others may not have the new roster yet.
     pub(crate) seed_until: Time,
 }
@@ -107,6 +109,10 @@ const LEAF_FOR: Duration = Duration::from_millis(2500);
 const NEW_FOR: Duration = Duration::from_secs(6);
 /// So long what is missing between two statements may come with other chunks (measured, see tests/ABLATIONS.md).
 const GAP_WAIT: Duration = Duration::from_millis(50);
+/// What is said of chunks needn't come with them where it was here so long before this many of them in a row (a guess: more
+/// than jitter and [`GAP_WAIT`], some seconds).
+const INFORMED_BEFORE: Duration = Duration::from_millis(20);
+const INFORMED_MIN: u8 = 2;
 /// Questions for what is new while nothing is: the broadcaster may have paused.
 const NEWS_ASKS_MAX: u8 = 3;
 
@@ -293,6 +299,26 @@ impl Substream {
             return (bounds.0 + bounds.1) / 2.0;
         }
         (self.lateness.0 + 4.0 * self.lateness.1).clamp(bounds.0, bounds.1.max(bounds.0))
+    }
+
+    /// How long to wait for the parent to bring this chunk, seconds. One that is `old` it brings only if it was asked for it.
+    pub(crate) fn waits(&self, number: ChunkNumber, old: bool, bounds: (f64, f64)) -> f64 {
+        match old {
+            true if self.in_flight.is_some_and(|ahead| ahead.number == number) => bounds.0,
+            false if self.parent.is_some() && self.cursor <= number => self.patience(bounds),
+            true | false => 0.0,
+        }
+    }
+
+    /// A chunk came so long after we heard of it, if we had.
+    pub(crate) fn outran(&mut self, heard_before: Option<Duration>) {
+        let outrun = heard_before.is_none_or(|time| time < INFORMED_BEFORE);
+        self.informed = if outrun { 0 } else { self.informed.saturating_add(1) };
+    }
+
+    /// Whether what is said of the next chunk will be here sooner than it, by another substream.
+    pub(crate) fn is_informed(&self) -> bool {
+        self.informed >= INFORMED_MIN
     }
 
     /// Who is asked for what comes next, or will be.

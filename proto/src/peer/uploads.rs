@@ -33,6 +33,8 @@ pub(crate) struct Parked {
     pub(crate) substream: u8,
     pub(crate) number: ChunkNumber,
     since: Time,
+    /// See [`crate::wire::ChunkRequest::informed`].
+    pub(crate) informed: bool,
 }
 
 /// An answer that waits for its turn.
@@ -51,6 +53,8 @@ pub(crate) struct Ready {
     pub(crate) since: Time,
     /// Whether it was asked for ahead: only then its arrival is reported.
     pub(crate) ahead: bool,
+    /// Whether what proves the chunk has to come with it.
+    pub(crate) rides: bool,
 }
 
 /// Somebody who takes a substream from us.
@@ -406,8 +410,9 @@ impl Parked {
         substream: u8,
         number: ChunkNumber,
         now: Time,
+        informed: bool,
     ) -> Self {
-        Self { id, from, rendition: of.0, epoch: of.1, substream, number, since: now }
+        Self { id, from, rendition: of.0, epoch: of.1, substream, number, since: now, informed }
     }
 }
 

@@ -22,6 +22,8 @@ message! {
         5 => feedback: Option<Feedback>,
         /// Who asks is fed by a root that has fallen silent, and would take its place.
         6 => root_silent: bool,
+        /// What the broadcaster says of chunks reaches who asks sooner than this chunk will: it needn't come with it.
+        7 => informed: bool,
     }
 }
 

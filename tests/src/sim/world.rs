@@ -301,7 +301,7 @@ impl World {
             Output::Subscribe { .. } => self.node_mut(who).following = true,
             Output::Unsubscribe { .. } => self.node_mut(who).following = false,
             Output::Request { id, to, request } => self.request(who, index_of(to), id, request),
-            Output::Answer { id, header, .. } => self.answer(who, id, header),
+            Output::Answer { id, header, rides, .. } => self.answer(who, id, header, rides),
             Output::FetchOrigin { id, first, end, .. } => self.fetch_origin(who, id, first, end),
             Output::AskHints { request } => self.ask_hints(who, *request),
         }

@@ -28,7 +28,7 @@ impl World {
         }
     }
 
-    pub(super) fn answer(&mut self, who: u32, id: RequestId, mut header: ChunkHeader) {
+    pub(super) fn answer(&mut self, who: u32, id: RequestId, mut header: ChunkHeader, rides: bool) {
         let (asker, id) = ((id.0 >> 32) as u32, id.0 as u32);
         if self.blocked(who, asker) || !self.node(who).connections.contains(&asker) {
             return;
@@ -45,7 +45,7 @@ impl World {
             self.violations.push(format!("{:?} node {who} sends chunk {number} it does not hold", self.now));
         }
         let Some(len) = self.segment_of(number).and_then(|a| a.length_of(number)) else { return };
-        let said = self.rider(who, asker, number);
+        let said = if rides { self.rider(who, asker, number) } else { Told::default() };
         let overhead = CHUNK_OVERHEAD + introduction + statement_bytes(said);
         let bytes = len as usize + overhead;
         let (here, there) = (self.node(who).link.region, self.node(asker).link.region);
