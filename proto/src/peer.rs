@@ -333,7 +333,7 @@ impl Peer {
     fn wanted(&mut self, now: Now, rendition: RenditionId, epoch: Epoch, number: SegmentNumber, first: bool) {
         let Some(t) = self.track_index(rendition, epoch) else { return };
         let pace = self.tracks[t].pace;
-        let timing = Timing { old: true, ..self.timing(now.mono, pace.catch_up, pace) };
+        let timing = self.timing(now.mono, pace.catch_up, pace);
         let track = &mut self.tracks[t];
         let Some(segment) = track.window.segment_mut(number) else { return };
         if segment.is_complete() {
@@ -432,7 +432,7 @@ impl Peer {
         if !fresh {
             return;
         }
-        let patience = self.tracks[t].pace.patience;
+        let (patience, ahead) = (self.tracks[t].pace.patience, self.tracks[t].pulls_ahead(number));
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
         if from.is_none() && substream.rank == Some(0) && substream.parent.is_none() {
             substream.fed = now.mono;
@@ -451,7 +451,7 @@ impl Peer {
         self.stats.repaired_chunks += u64::from(repaired.is_some());
         // Where a tree is cut off nobody near has what is missing, and only the origin brings it.
         let by_origin = from.is_none() && awaited;
-        if (repaired.is_some() || by_origin) && !was_trial {
+        if (repaired.is_some() && ahead || by_origin) && !was_trial {
             self.missed(now, t, s, repaired, out);
         }
         self.cancel_repairs(t, number, out);

@@ -78,8 +78,8 @@ pub enum PublishError {
 
 /// Into how many substreams chunks are dealt (research notes §1.1: 8 use 97 % of the uplinks' capacity).
 const SUBSTREAMS: u8 = 8;
-/// Parts that a continuation says: the newest, and the one before it, so that four substreams in a row must fail before
-/// something is missing between two of them (see tests/ABLATIONS.md).
+/// Parts that a continuation says: the newest, and the one before it, so that what was to come with chunks of one part comes
+/// with those of the next (see tests/ABLATIONS.md).
 const CONTINUED_PARTS: usize = 2;
 /// Initialization sections kept in the catalogue: those of the segments still listed.
 const INITS_MAX: usize = 4;

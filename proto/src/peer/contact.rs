@@ -292,8 +292,9 @@ impl Peer {
         self.contact.status_told = now;
         self.uploads.doubt_old_reports(now);
         let seldom = self.config.status_interval * SILENT_FACTOR;
-        let sends_chunks = self.gives() && self.config.role == Role::Viewer;
-        self.contact.status_at = now + if sends_chunks { self.config.status_interval } else { seldom };
+        // Of the broadcaster's nobody needs more than which catalogue it has.
+        let often = self.gives() && self.config.role == Role::Viewer;
+        self.contact.status_at = now + if often { self.config.status_interval } else { seldom };
         let known = !self.uplink_unknown();
         self.contact.standing_told = (self.depths(now), self.free_slots() > 0, known);
         let status = self.status(now);

@@ -21,8 +21,7 @@ pub(crate) struct Pace {
     pub(crate) silent_after: Option<Duration>,
     /// A path nothing came by for this long is none, or in low latency after a few chunks, whichever is later.
     pub(crate) path_expiry_min: Duration,
-    /// A neighbour that follows the rendition probably has what was announced this long ago, if it doesn't tell how late chunks
-    /// are with it.
+    /// A neighbour that doesn't tell how late chunks are with it probably has what was announced this long ago.
     pub(crate) held_after: Duration,
     /// A neighbour that did not have a chunk is asked again after this: it may have got it meanwhile.
     pub(crate) retry_unknown: Duration,
@@ -53,7 +52,7 @@ const PATIENCE_SHARE_MAX: f64 = 1.0;
 const ROOT_SILENT_SHARE: f64 = 0.6;
 /// Segments from before we joined must be whole after this share of their duration, once a player wants them, times
 /// `Config::deadline_share`.
-const CATCH_UP_SHARE: f64 = 0.6;
+const CATCH_UP_SHARE: f64 = 0.55;
 /// When the second in the order of seeds stops waiting for the first, as a share of the target duration.
 const BACKUP_SHARE: f64 = 0.5;
 

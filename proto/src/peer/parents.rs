@@ -58,11 +58,10 @@ impl Peer {
         let substream = &track.substreams[usize::from(s)];
         let (Some(parent), None) = (substream.asked(), substream.in_flight) else { return };
         let Some(number) = track.next_wanted(s) else { return };
-        let (rendition, epoch) = (track.rendition, track.epoch);
+        let (rendition, epoch, informed) = (track.rendition, track.epoch, track.is_informed(s));
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
         let root_silent = substream.root_silent && parent == self.config.source;
         let feedback = substream.feedback.take_if(|(of, _)| *of == parent).map(|(_, feedback)| feedback);
-        let informed = substream.is_informed();
         let id =
             self.requests.open(InFlight { to: parent, rendition, epoch, number, purpose: Purpose::Next, at: now.mono });
         self.tracks[t].substreams[usize::from(s)].in_flight = Some(Ahead { id, number, to: parent });
@@ -233,7 +232,7 @@ impl Peer {
         if heard.is_none() && track.unchecked.len() < 64 {
             track.unchecked.push(Unchecked { number, from: request.to, since: now.mono, asked: false });
         }
-        track.substreams[usize::from(s)].outran(heard.map(|heard| now.mono.since(heard)));
+        track.substreams[usize::from(s)].came_after(heard.map(|heard| now.mono.since(heard)));
         let looped = header.path.contains(&self.id.tag());
         let step = u64::from(track.count());
         let substream = &mut track.substreams[usize::from(s)];

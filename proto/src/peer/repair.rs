@@ -72,9 +72,10 @@ impl Peer {
         let wanted = track.window.segments.iter().filter(|s| s.wanted && !s.is_complete());
         let chunks = wanted.flat_map(|segment| {
             segment.open().map(move |(index, number)| {
-                let Timing { heard, origin_at, old, .. } = segment.timing(index);
+                let Timing { heard, origin_at, .. } = segment.timing(index);
                 let substream = &track.substreams[usize::from(track.substream_of(number))];
-                let patient_until = heard + Duration::from_secs_f64(substream.waits(number, old, track.pace.patience));
+                let patience = if track.is_expected(number) { substream.patience(track.pace.patience) } else { 0.0 };
+                let patient_until = heard + Duration::from_secs_f64(patience);
                 Missing {
                     number,
                     repair_at: patient_until.max(track.asked_enough_until(number, now)),
@@ -104,31 +105,29 @@ impl Peer {
         let id =
             self.requests.open(InFlight { to: holder, rendition, epoch, number, purpose: Purpose::Get, at: now.mono });
         tracing::debug!(?holder, %number, "repair");
-        let request = ChunkRequest { kind: Kind::Get, epoch, rendition, number, feedback: None, root_silent: false, informed: true };
+        let (kind, feedback, root_silent) = (Kind::Get, None, false);
+        let request = ChunkRequest { kind, epoch, rendition, number, feedback, root_silent, informed: true };
         out.push(Output::Request { id, to: holder, request });
     }
 
     /// A neighbour that probably has the chunk and was not asked for it yet: near, and with little open.
     fn holder(&mut self, now: Now, t: usize, number: ChunkNumber) -> Option<PeerId> {
         let (clock, now, track) = (self.clock.now(now), now.mono, &self.tracks[t]);
-        let substream = &track.substreams[usize::from(track.substream_of(number))];
-        // What pull-ahead has passed will not come by itself from the parent either.
-        let parent = substream.asked().filter(|_| substream.cursor <= number);
+        let s = usize::from(track.substream_of(number));
+        let parent = track.substreams[s].asked().filter(|_| track.is_expected(number));
         let tried = |peer: PeerId| track.tried.iter().any(|(n, to, until)| (*n, *to) == (number, peer) && *until > now);
         let (segment, index) = track.window.find(number)?;
-        let Timing { heard, old, .. } = segment.timing(index);
-        let age = clock.seconds_since(segment.announcement.stated(index));
+        // By the broadcaster's clock, and no less than by ours, should that one be set.
+        let heard = now.since(segment.timing(index).heard).as_secs_f64();
+        let age = clock.seconds_since(segment.announcement.stated(index)).max(heard);
         let open = |peer: PeerId| self.requests.count(|r| r.to == peer && r.purpose == Purpose::Get);
-        let s = usize::from(track.substream_of(number));
         let noise = self.rng.next_u64();
         let candidates = self.neighbours.iter().filter_map(|n| {
             let able = n.role == Some(Role::Viewer) && n.uplink_bps() > 0 && Some(n.peer) != parent;
             let told = n.track_in(track.rendition, track.epoch).filter(|_| able)?;
-            let by_now = match n.lag(track.rendition, track.epoch, s as u8) {
-                Some(lag) => age >= lag + HELD_MARGIN,
-                None => now.since(heard) >= track.pace.held_after,
-            };
-            let holds = old || by_now || told.head.is_some_and(|head| head >= number);
+            let after = n.lag(track.rendition, track.epoch, s as u8).map(|lag| lag + HELD_MARGIN);
+            let by_now = age >= after.unwrap_or(track.pace.held_after.as_secs_f64());
+            let holds = by_now || told.head.is_some_and(|head| head >= number);
             let open = if holds && !tried(n.peer) { open(n.peer) } else { OPEN_PER_NEIGHBOUR_MAX };
             // Who is nearer the source in this substream has it earlier.
             let depth = told.depths.get(s).copied().unwrap_or(TrackStatus::NO_PATH);
@@ -291,7 +290,7 @@ impl Peer {
         let last = (heard + time).before(fetch).max(heard);
         let spread = last.since(heard).mul_f64(self.config.origin_spread_share);
         let wait = seeding::staggered(spread, self.audience.max(1), self.rng.unit());
-        Timing { heard, origin_at: last.before(spread) + wait, last, old: false }
+        Timing { heard, origin_at: last.before(spread) + wait, last }
     }
 
     pub(super) fn repair_deadline(&self) -> Time {

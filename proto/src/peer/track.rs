@@ -74,7 +74,7 @@ pub(crate) struct Substream {
     pub(crate) look_at: Time,
     /// Our place among the seeds, 0 being the seed.
     pub(crate) rank: Option<usize>,
-    /// So many chunks in a row came after what was said of them.
+    /// So many chunks in a row came [`INFORMED_BEFORE`] or more after what was said of them.
     informed: u8,
     /// We were the seed until the roster changed, and go on until then: others may not have the new roster yet.
     pub(crate) seed_until: Time,
@@ -109,8 +109,8 @@ const LEAF_FOR: Duration = Duration::from_millis(2500);
 const NEW_FOR: Duration = Duration::from_secs(6);
 /// So long what is missing between two statements may come with other chunks (measured, see tests/ABLATIONS.md).
 const GAP_WAIT: Duration = Duration::from_millis(50);
-/// What is said of chunks needn't come with them where it was here so long before this many of them in a row (a guess: more
-/// than jitter and [`GAP_WAIT`], some seconds).
+/// What is said of chunks needn't come with them where it was here so long before this many of them in a row (measured, see
+/// tests/ABLATIONS.md).
 const INFORMED_BEFORE: Duration = Duration::from_millis(20);
 const INFORMED_MIN: u8 = 2;
 /// Questions for what is new while nothing is: the broadcaster may have paused.
@@ -187,6 +187,23 @@ impl Track {
         }
     }
 
+    /// Whether parents are asked for this chunk, as it was announced after we came.
+    pub(crate) fn pulls_ahead(&self, number: ChunkNumber) -> bool {
+        self.from.is_some_and(|from| number >= from)
+    }
+
+    /// Whether the parent will bring this chunk; not what it has passed over.
+    pub(crate) fn is_expected(&self, number: ChunkNumber) -> bool {
+        let substream = &self.substreams[usize::from(self.substream_of(number))];
+        self.pulls_ahead(number) && substream.parent.is_some() && substream.cursor <= number
+    }
+
+    /// Whether what is said of the next chunk of a substream will be here sooner than it, by another one.
+    pub(crate) fn is_informed(&self, substream: u8) -> bool {
+        let told_with_chunks = self.pace.silent_after.is_some();
+        told_with_chunks && self.substreams[usize::from(substream)].informed >= INFORMED_MIN
+    }
+
     /// Whether a chunk that the parent should have brought is missing for longer than a root may take.
     pub(crate) fn waits_too_long(&self, now: Time, substream: u8) -> bool {
         let cursor = self.substreams.get(usize::from(substream)).map_or(ChunkNumber(0), |s| s.cursor);
@@ -227,8 +244,9 @@ impl Track {
         open.map(|s| s.announcement.segment).filter(|_| self.hole_asks == 0)
     }
 
-    /// This neighbour is asked for announcements.
+    /// This neighbour is asked for announcements: nobody may be telling us of chunks before they come any more.
     pub(crate) fn window_asked(&mut self, of: PeerId, again_at: Time) {
+        self.substreams.iter_mut().for_each(|s| s.informed = 0);
         self.unchecked.iter_mut().filter(|u| u.from == of).for_each(|u| u.asked = true);
         self.window_at = again_at;
         self.news.1 = self.news.1.saturating_add(1);
@@ -301,24 +319,10 @@ impl Substream {
         (self.lateness.0 + 4.0 * self.lateness.1).clamp(bounds.0, bounds.1.max(bounds.0))
     }
 
-    /// How long to wait for the parent to bring this chunk, seconds. One that is `old` it brings only if it was asked for it.
-    pub(crate) fn waits(&self, number: ChunkNumber, old: bool, bounds: (f64, f64)) -> f64 {
-        match old {
-            true if self.in_flight.is_some_and(|ahead| ahead.number == number) => bounds.0,
-            false if self.parent.is_some() && self.cursor <= number => self.patience(bounds),
-            true | false => 0.0,
-        }
-    }
-
     /// A chunk came so long after we heard of it, if we had.
-    pub(crate) fn outran(&mut self, heard_before: Option<Duration>) {
-        let outrun = heard_before.is_none_or(|time| time < INFORMED_BEFORE);
-        self.informed = if outrun { 0 } else { self.informed.saturating_add(1) };
-    }
-
-    /// Whether what is said of the next chunk will be here sooner than it, by another substream.
-    pub(crate) fn is_informed(&self) -> bool {
-        self.informed >= INFORMED_MIN
+    pub(crate) fn came_after(&mut self, heard: Option<Duration>) {
+        let sooner = heard.is_some_and(|time| time >= INFORMED_BEFORE);
+        self.informed = if sooner { self.informed.saturating_add(1) } else { 0 };
     }
 
     /// Who is asked for what comes next, or will be.
@@ -332,7 +336,7 @@ impl Substream {
         self.trial = None;
         (self.noticed, self.root_silent) = (false, false);
         self.in_flight = None;
-        self.misses = 0;
+        (self.misses, self.informed) = (0, 0);
         self.feedback = None;
         self.look_at = look_at;
     }

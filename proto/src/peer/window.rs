@@ -51,14 +51,12 @@ pub(crate) struct Timing {
     pub(crate) origin_at: Time,
     /// From then on only the origin can bring them in time: nobody else's answer is waited for.
     pub(crate) last: Time,
-    /// They were announced before a player wanted them: neighbours have them, no parent is about to bring them.
-    pub(crate) old: bool,
 }
 
 impl Timing {
     /// At once, and of the origin.
     pub(crate) fn now(now: Time) -> Self {
-        Self { heard: now, origin_at: now, last: now, old: true }
+        Self { heard: now, origin_at: now, last: now }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use starling_proto::wire::{ChunkHeader, ChunkStatus, Hint, HintResponse, Role};
+use starling_proto::wire::{ChunkHeader, ChunkStatus, Hint, HintResponse, Kind, Role};
 use starling_proto::{Config, Input, Outcome, Output, Time};
 
 use crate::rig::*;
@@ -107,6 +107,31 @@ fn who_has_nothing_to_give_tells_less_often_how_it_stands() {
     };
     let (gives, takes) = (statuses(true), statuses(false));
     assert!((19..=22).contains(&gives) && (4..=7).contains(&takes), "{gives}, {takes}");
+}
+
+#[test]
+fn the_broadcaster_is_told_seldom_and_when_the_uplink_is_known() {
+    let mut rig = Rig::new(viewer());
+    rig.feed(Input::CatalogueHeld { catalogue: catalogue(EPOCH, true) });
+    rig.feed(Input::Followed { rendition: RENDITION });
+    rig.meet(SOURCE, status(0, 7, 1_000_000));
+    rig.meet(id(2), status(1, 7, 1_000_000));
+    let told = |out: &[Output], of| {
+        let status = |o: &&Output| matches!(o, Output::Tell { to, request } if *to == of && request.status.is_some());
+        out.iter().filter(status).count()
+    };
+    let out = plain(rig.pass(Duration::from_secs(100)));
+    let (source, viewer) = (told(&out, SOURCE), told(&out, id(2)));
+    assert!((4..=6).contains(&source) && viewer >= 19, "{source}, {viewer}");
+    let mut out = Vec::new();
+    for number in 0..CHUNKS {
+        rig.announce(number);
+        out.extend(rig.hold(number * CHUNKS));
+        rig.ask(id(2), Kind::Next, number * CHUNKS);
+        out.extend(plain(rig.pass(Duration::from_millis(300))));
+    }
+    assert!(!rig.peer.hello(rig.clocks()).status.guessed, "its reports tell the uplink");
+    assert_eq!(told(&out, SOURCE), 1);
 }
 
 #[test]

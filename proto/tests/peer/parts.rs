@@ -228,3 +228,31 @@ fn what_is_missing_between_two_statements_is_asked_of_who_sent_the_second() {
     rig.check(3, Some(from), true);
     assert!(windows(&plain(rig.pass(BEAT))).is_empty(), "nothing is missing any more");
 }
+
+#[test]
+fn who_hears_of_chunks_before_they_come_wants_no_statements_with_them() {
+    let (mut rig, mut out) = viewer_with_neighbours();
+    let informed = |out: &[Output], of: u64| {
+        let asked = |o: &Output| match o {
+            Output::Request { request, .. } => (request.number.0 == of).then_some(request.informed),
+            _ => None,
+        };
+        out.iter().find_map(asked)
+    };
+    out.extend(rig.feed(Input::Announced { announcement: growing(0, CHUNKS, rig.now) }));
+    out.extend(plain(rig.pass(BEAT / 2)));
+    let brings = |rig: &mut Rig, out: &[Output], number: u64| {
+        let (open, from, ..) = *requests(out).iter().rfind(|r| r.3 == number).expect("asked for");
+        let mut all = rig.respond(open, number, vec![from.tag()]);
+        all.extend(rig.check(number, Some(from), true));
+        all
+    };
+    assert_eq!(informed(&out, 0), Some(false), "nothing is known yet");
+    let once = brings(&mut rig, &out, 0);
+    assert_eq!(informed(&once, 4), Some(false), "it may have been chance");
+    let twice = brings(&mut rig, &once, 4);
+    assert_eq!(informed(&twice, 8), Some(true));
+    // What is said of this one comes when it does.
+    let outran = arrives(&mut rig, &twice, 8);
+    assert_eq!(informed(&outran, 12), Some(false));
+}

@@ -195,7 +195,15 @@ pub(crate) fn growing(segment: u64, parts: u64, now: Time) -> Arc<Announcement> 
 pub(crate) fn request(kind: Kind, epoch: Epoch, number: u64) -> ChunkRequest {
     // As one that got a chunk before, at 16 Mbit/s.
     let feedback = (kind == Kind::Next).then_some(Feedback { bytes: LEN, spread_us: 20_000, first_us: None });
-    ChunkRequest { kind, epoch, rendition: RENDITION, number: ChunkNumber(number), feedback, root_silent: false, informed: false }
+    ChunkRequest {
+        kind,
+        epoch,
+        rendition: RENDITION,
+        number: ChunkNumber(number),
+        feedback,
+        root_silent: false,
+        informed: false,
+    }
 }
 
 pub(crate) fn cancelled(from: PeerId, number: u64, leaves: bool, feedback: Option<Feedback>) -> Input {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use starling_proto::wire::{ChunkStatus, Feedback, Kind};
+use starling_proto::wire::{ChunkRequest, ChunkStatus, Feedback, Kind};
 use starling_proto::{ChunkNumber, Config, Epoch, Input, Output, RequestId};
 
 use crate::rig::*;
@@ -315,4 +315,28 @@ fn while_nobody_knows_what_the_uplink_carries_one_repair_is_taken_at_a_time() {
         rig.pass(SECOND / 20);
     }
     assert_eq!(taken(&mut rig), 4);
+}
+
+#[test]
+fn what_proves_a_chunk_goes_to_those_who_ask_ahead_and_did_not_hear_of_it() {
+    let mut rig = Rig::viewer(true);
+    rig.announce(0);
+    let mut rides = |kind, informed, number: u64| {
+        let asked = RequestId(100 + number + 10 * u64::from(kind == Kind::Get));
+        let request = ChunkRequest { informed, ..request(kind, EPOCH, number) };
+        rig.pass(4 * SECOND); // nobody reports: what was sent before is forgotten
+        let mut out = rig.feed(Input::Requested { from: id(2), id: asked, request });
+        out.extend(rig.hold(number));
+        out.extend(plain(rig.pass(SECOND / 10)));
+        let answer = |o: &Output| match o {
+            Output::Answer { id: of, header, rides, .. } => {
+                (*of == asked && header.status == ChunkStatus::Chunk).then_some(*rides)
+            }
+            _ => None,
+        };
+        out.iter().find_map(answer)
+    };
+    assert_eq!(rides(Kind::Next, false, 0), Some(true));
+    assert_eq!(rides(Kind::Next, true, 1), Some(false));
+    assert_eq!(rides(Kind::Get, false, 0), Some(false), "who asks for exactly this chunk has heard of it");
 }

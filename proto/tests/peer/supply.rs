@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use starling_proto::wire::{Announcement, ChunkHeader, ChunkStatus, Kind};
+use bytes::Bytes;
+use starling_proto::wire::{Announcement, ChunkHeader, ChunkStatus, Kind, TrackStatus};
 use starling_proto::{ChunkNumber, Input, Outcome, Output, PeerId, RequestId, SegmentNumber, WallTime};
 
 use crate::rig::*;
@@ -272,4 +273,44 @@ fn who_is_given_notice_tries_others_and_keeps_its_parent_until_one_delivers() {
     rig.announce(number / CHUNKS + 1);
     let (_, now, left) = deliver(&mut rig, ahead, number, false);
     assert_eq!((now, left), (Some(other), Some(parent)), "and who was left is told");
+}
+
+#[test]
+fn what_was_announced_before_a_player_wants_it_is_asked_of_neighbours_at_once() {
+    let mut rig = Rig::viewer(true);
+    for neighbour in 2..5 {
+        rig.meet(id(neighbour), status(1, 7, 1_000_000));
+    }
+    let before = announcement(EPOCH, 0, rig.now);
+    let announcement = Arc::new(Announcement { announced: WallTime(-1_000_000), ..(*before).clone() });
+    rig.feed(Input::Announced { announcement });
+    rig.pass(SECOND / 10);
+    let mut out =
+        rig.feed(Input::Wanted { rendition: RENDITION, epoch: EPOCH, segment: SegmentNumber(0), first: false });
+    out.extend(plain(rig.pass(SECOND / 20)));
+    let mut asked: Vec<_> = requests(&out).into_iter().map(|r| r.3).collect();
+    asked.sort_unstable();
+    assert_eq!(asked, (0..CHUNKS).collect::<Vec<_>>(), "each once, of its parent or of somebody else");
+}
+
+#[test]
+fn a_late_chunk_is_asked_of_who_will_have_it_by_now() {
+    let asked = |lag_seconds: f64| {
+        let mut rig = Rig::viewer(true);
+        let lags = Bytes::from(vec![(lag_seconds / TrackStatus::LAG_UNIT.as_secs_f64()) as u8; 4]);
+        let told = |depth| {
+            let mut status = status(depth, 0, 1_000_000);
+            status.tracks[0].lags = lags.clone();
+            status
+        };
+        rig.meet(id(2), told(1));
+        rig.meet(id(3), told(2));
+        let mut timed: Vec<_> = rig.announce(1).into_iter().map(|o| (rig.now, o)).collect();
+        let heard = rig.now;
+        timed.extend(rig.pass(5 * SECOND));
+        let repair = |o: &Output| matches!(o, Output::Request { request, .. } if request.kind == Kind::Get);
+        timed.iter().find(|(_, o)| repair(o)).map(|(at, _)| at.since(heard).as_secs_f64())
+    };
+    let (soon, late) = (asked(0.2).expect("asked"), asked(2.0).expect("asked"));
+    assert!(soon < 1.5 && late >= 2.0, "{soon}, {late}");
 }
