@@ -233,9 +233,12 @@ fn what_is_missing_between_two_statements_is_asked_of_who_sent_the_second() {
 fn who_hears_of_chunks_before_they_come_wants_no_statements_with_them() {
     let (mut rig, mut out) = viewer_with_neighbours();
     let informed = |out: &[Output], of: u64| {
-        let asked = |o: &Output| match o {
-            Output::Request { request, .. } => (request.number.0 == of).then_some(request.informed),
-            _ => None,
+        let asked = |o: &Output| {
+            if let Output::Request { request, .. } = o {
+                (request.number.0 == of).then_some(request.informed)
+            } else {
+                None
+            }
         };
         out.iter().find_map(asked)
     };

@@ -328,11 +328,9 @@ fn what_proves_a_chunk_goes_to_those_who_ask_ahead_and_did_not_hear_of_it() {
         let mut out = rig.feed(Input::Requested { from: id(2), id: asked, request });
         out.extend(rig.hold(number));
         out.extend(plain(rig.pass(SECOND / 10)));
-        let answer = |o: &Output| match o {
-            Output::Answer { id: of, header, rides, .. } => {
-                (*of == asked && header.status == ChunkStatus::Chunk).then_some(*rides)
-            }
-            _ => None,
+        let answer = |o: &Output| {
+            let Output::Answer { id: of, header, rides, .. } = o else { return None };
+            (*of == asked && header.status == ChunkStatus::Chunk).then_some(*rides)
         };
         out.iter().find_map(answer)
     };
