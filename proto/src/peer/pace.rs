@@ -81,7 +81,7 @@ impl Pace {
             origin_margin: Duration::from_millis(150),
             distance: [0.0, 0.0, 0.4, 0.8],
             improvement_min: 0.3,
-            improve_every: Duration::from_secs(2),
+            improve_every: Duration::from_secs(4),
         }
     }
 
