@@ -19,8 +19,8 @@ use super::serve::INSTEAD_MAX;
 pub(super) struct Contact {
     status_at: Time,
     status_told: Time,
-    /// When the broadcaster was last told, and that our uplink was known.
-    source_told: (Time, bool),
+    /// When the broadcaster was last told.
+    source_told: Time,
     /// Depths, whether there is room and whether the uplink is known, as last told.
     standing_told: (Vec<u8>, bool, bool),
     hints_at: Time,
@@ -295,14 +295,13 @@ impl Peer {
         // Of the broadcaster's nobody needs more than which catalogue it has.
         let often = self.gives() && self.config.role == Role::Viewer;
         self.contact.status_at = now + if often { self.config.status_interval } else { seldom };
-        let known = !self.uplink_unknown();
+        let (known, known_then) = (!self.uplink_unknown(), self.contact.standing_told.2);
         self.contact.standing_told = (self.depths(now), self.free_slots() > 0, known);
         let status = self.status(now);
         // All that the broadcaster wants to know is who could be a root, and it has more neighbours than anybody.
-        let (told, known_then) = self.contact.source_told;
-        let tells_source = known != known_then || now.since(told) >= seldom;
+        let tells_source = known != known_then || now.since(self.contact.source_told) >= seldom;
         if tells_source {
-            self.contact.source_told = (now, known);
+            self.contact.source_told = now;
         }
         let listens = |role| role == Role::Viewer || tells_source;
         for neighbour in self.neighbours.iter().filter(|n| n.role.is_some_and(listens)) {

@@ -253,18 +253,6 @@ impl Neighbour {
         self.track(rendition).filter(|_| self.status.as_ref().is_some_and(|status| status.epoch == epoch))
     }
 
-    /// Hops from the origin in a substream, `None` without a path.
-    pub(crate) fn depth(&self, rendition: RenditionId, epoch: Epoch, substream: u8) -> Option<u8> {
-        let depth = *self.track_in(rendition, epoch)?.depths.get(usize::from(substream))?;
-        (depth != TrackStatus::NO_PATH).then_some(depth)
-    }
-
-    /// How long chunks of a substream take to it from the broadcaster's statement, seconds, as it says.
-    pub(crate) fn lag(&self, rendition: RenditionId, epoch: Epoch, substream: u8) -> Option<f64> {
-        let lag = *self.track_in(rendition, epoch)?.lags.get(usize::from(substream))?;
-        (lag != u8::MAX).then(|| f64::from(lag) * TrackStatus::LAG_UNIT.as_secs_f64())
-    }
-
     pub(crate) fn uplink_bps(&self) -> u64 {
         self.status.as_ref().map_or(0, |s| s.uplink_bps)
     }

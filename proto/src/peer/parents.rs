@@ -465,10 +465,11 @@ pub(super) const PATH_MAX: usize = 64;
 /// What a viewer would cost as a parent, in seconds of delay; `None` if it has no path to the origin. A segment (or part)
 /// comes as a burst, so a parent with a share of its slots taken is busy with it for about that share of its duration.
 fn cost(neighbour: &Neighbour, track: &Track, substream: u8) -> Option<f64> {
-    let depth = neighbour.depth(track.rendition, track.epoch, substream)?;
+    let told = neighbour.track_in(track.rendition, track.epoch)?;
+    let depth = told.depth(substream)?;
     let status = neighbour.status.as_ref().filter(|s| s.uplink_bps > 0)?;
     let sends = track.chunk_bits() / status.uplink_bps as f64;
-    let lag = neighbour.lag(track.rendition, track.epoch, substream).unwrap_or(f64::from(depth) * HOP_COST);
+    let lag = told.lag(substream).unwrap_or(f64::from(depth) * HOP_COST);
     let full = if status.free_slots == 0 { FULL_COST } else { 0.0 };
     let proximity = track.pace.distance[usize::from(neighbour.proximity.min(3))];
     Some(lag + sends + proximity + f64::from(neighbour.strikes) * STRIKE_COST + full)

@@ -10,7 +10,7 @@ use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, ControlRequest, Kind, 
 use super::io::Output;
 use super::pace::Pace;
 use super::requests::{InFlight, Purpose};
-use super::track::Track;
+use super::track::{Substream, Track};
 use super::window::Timing;
 use super::{Peer, seeding};
 
@@ -73,8 +73,8 @@ impl Peer {
         let chunks = wanted.flat_map(|segment| {
             segment.open().map(move |(index, number)| {
                 let Timing { heard, origin_at, .. } = segment.timing(index);
-                let substream = &track.substreams[usize::from(track.substream_of(number))];
-                let patience = if track.is_expected(number) { substream.patience(track.pace.patience) } else { 0.0 };
+                let expected_of = track.expected_of(number);
+                let patience = expected_of.map_or(0.0, |substream| substream.patience(track.pace.patience));
                 let patient_until = heard + Duration::from_secs_f64(patience);
                 Missing {
                     number,
@@ -113,8 +113,8 @@ impl Peer {
     /// A neighbour that probably has the chunk and was not asked for it yet: near, and with little open.
     fn holder(&mut self, now: Now, t: usize, number: ChunkNumber) -> Option<PeerId> {
         let (clock, now, track) = (self.clock.now(now), now.mono, &self.tracks[t]);
-        let s = usize::from(track.substream_of(number));
-        let parent = track.substreams[s].asked().filter(|_| track.is_expected(number));
+        let s = track.substream_of(number);
+        let parent = track.expected_of(number).and_then(Substream::asked);
         let tried = |peer: PeerId| track.tried.iter().any(|(n, to, until)| (*n, *to) == (number, peer) && *until > now);
         let (segment, index) = track.window.find(number)?;
         // By the broadcaster's clock, and no less than by ours, should that one be set.
@@ -125,12 +125,12 @@ impl Peer {
         let candidates = self.neighbours.iter().filter_map(|n| {
             let able = n.role == Some(Role::Viewer) && n.uplink_bps() > 0 && Some(n.peer) != parent;
             let told = n.track_in(track.rendition, track.epoch).filter(|_| able)?;
-            let after = n.lag(track.rendition, track.epoch, s as u8).map(|lag| lag + HELD_MARGIN);
+            let after = told.lag(s).map(|lag| lag + HELD_MARGIN);
             let by_now = age >= after.unwrap_or(track.pace.held_after.as_secs_f64());
             let holds = by_now || told.head.is_some_and(|head| head >= number);
             let open = if holds && !tried(n.peer) { open(n.peer) } else { OPEN_PER_NEIGHBOUR_MAX };
             // Who is nearer the source in this substream has it earlier.
-            let depth = told.depths.get(s).copied().unwrap_or(TrackStatus::NO_PATH);
+            let depth = told.depth(s).unwrap_or(TrackStatus::NO_PATH);
             let order = (n.proximity > 1, open, depth, n.strikes, crate::rng::mix(n.digest ^ noise));
             (open < OPEN_PER_NEIGHBOUR_MAX).then_some((order, n.peer))
         });

@@ -1,6 +1,6 @@
 //! Answering neighbours' requests for chunks.
 
-use crate::id::{ChunkNumber, PeerId, RenditionId, RequestId};
+use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, RequestId};
 use crate::time::{Now, Time};
 use crate::wire::control::Cancel;
 use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Kind, Role};
@@ -56,7 +56,7 @@ impl Peer {
             },
         };
         if let Some(header) = header {
-            out.push(Output::Answer { id, header, of, rides: false });
+            answer(id, of, header, out);
         }
     }
 
@@ -271,7 +271,7 @@ impl Peer {
     /// Sends what the uplink has room for, and gives held requests back in time.
     pub(super) fn send_ready(&mut self, now: Now, out: &mut Vec<Output>) {
         for parked in self.uploads.overdue(now.mono, self.config.park_timeout) {
-            answer(&parked, ChunkHeader::without_chunk(ChunkStatus::Empty), out);
+            answer(parked.id, (parked.rendition, parked.epoch), ChunkHeader::without_chunk(ChunkStatus::Empty), out);
         }
         let rate = self.pace_bps();
         while let Some(ready) = self.uploads.next_send(now.mono, rate, self.uplink_unknown()) {
@@ -305,7 +305,7 @@ impl Peer {
         let path = &track.substreams[usize::from(s)].path;
         let looped = |p: &Parked| p.rendition == rendition && p.substream == s && path.contains(&p.from.tag());
         for parked in self.uploads.unpark(looped) {
-            answer(&parked, ChunkHeader::without_chunk(ChunkStatus::Loop), out);
+            answer(parked.id, (parked.rendition, parked.epoch), ChunkHeader::without_chunk(ChunkStatus::Loop), out);
         }
     }
 
@@ -313,11 +313,10 @@ impl Peer {
         let Cancel { rendition, number, leaves, .. } = *cancel;
         let before = out.len();
         for parked in self.uploads.unpark(|p| p.from == from && p.rendition == rendition && p.number == number) {
-            answer(&parked, ChunkHeader::without_chunk(ChunkStatus::Empty), out);
+            answer(parked.id, (parked.rendition, parked.epoch), ChunkHeader::without_chunk(ChunkStatus::Empty), out);
         }
         for ready in self.uploads.unqueue(|r| r.to == from && r.rendition == rendition && r.number == number) {
-            let header = ChunkHeader::without_chunk(ChunkStatus::Empty);
-            out.push(Output::Answer { id: ready.id, header, of: (ready.rendition, ready.epoch), rides: false });
+            answer(ready.id, (ready.rendition, ready.epoch), ChunkHeader::without_chunk(ChunkStatus::Empty), out);
         }
         let Some(track) = self.tracks.iter().find(|t| t.rendition == rendition) else { return };
         let substream = track.substream_of(number);
@@ -336,7 +335,7 @@ impl Peer {
     /// The numbers of this rendition mean nothing any more.
     pub(super) fn answer_all_parked(&mut self, rendition: RenditionId, out: &mut Vec<Output>) {
         for parked in self.uploads.unpark(|p| p.rendition == rendition) {
-            answer(&parked, ChunkHeader::without_chunk(ChunkStatus::Empty), out);
+            answer(parked.id, (parked.rendition, parked.epoch), ChunkHeader::without_chunk(ChunkStatus::Empty), out);
         }
     }
 
@@ -344,21 +343,17 @@ impl Peer {
         self.config.upload = enabled;
         if !enabled {
             for parked in self.uploads.unpark(|_| true) {
-                answer(&parked, refusal(Vec::new()), out);
+                answer(parked.id, (parked.rendition, parked.epoch), refusal(Vec::new()), out);
             }
             for ready in self.uploads.clear_queue() {
-                out.push(Output::Answer {
-                    id: ready.id,
-                    header: refusal(Vec::new()),
-                    of: (ready.rendition, ready.epoch),
-                    rides: false,
-                });
+                answer(ready.id, (ready.rendition, ready.epoch), refusal(Vec::new()), out);
             }
         }
         self.contact.status_due(now.mono, std::time::Duration::ZERO);
     }
 }
 
-fn answer(parked: &Parked, header: ChunkHeader, out: &mut Vec<Output>) {
-    out.push(Output::Answer { id: parked.id, header, of: (parked.rendition, parked.epoch), rides: false });
+/// Answers without a chunk.
+fn answer(id: RequestId, of: (RenditionId, Epoch), header: ChunkHeader, out: &mut Vec<Output>) {
+    out.push(Output::Answer { id, header, of, rides: false });
 }

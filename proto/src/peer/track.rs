@@ -192,10 +192,11 @@ impl Track {
         self.from.is_some_and(|from| number >= from)
     }
 
-    /// Whether the parent will bring this chunk; not what it has passed over.
-    pub(crate) fn is_expected(&self, number: ChunkNumber) -> bool {
+    /// The substream whose parent will bring this chunk; none brings what it has passed over.
+    pub(crate) fn expected_of(&self, number: ChunkNumber) -> Option<&Substream> {
         let substream = &self.substreams[usize::from(self.substream_of(number))];
-        self.pulls_ahead(number) && substream.parent.is_some() && substream.cursor <= number
+        let brings = self.pulls_ahead(number) && substream.parent.is_some() && substream.cursor <= number;
+        brings.then_some(substream)
     }
 
     /// Whether what is said of the next chunk of a substream will be here sooner than it, by another one.

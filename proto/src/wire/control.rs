@@ -116,6 +116,18 @@ impl TrackStatus {
     pub const NO_PATH: u8 = 255;
     /// Unit of [`Self::lags`]: below any difference that matters, and five seconds in a byte.
     pub const LAG_UNIT: std::time::Duration = std::time::Duration::from_millis(20);
+
+    /// Hops from the origin in a substream, `None` without a path.
+    pub fn depth(&self, substream: u8) -> Option<u8> {
+        let depth = *self.depths.get(usize::from(substream))?;
+        (depth != Self::NO_PATH).then_some(depth)
+    }
+
+    /// What [`Self::lags`] says of a substream, seconds; `None` if unknown.
+    pub fn lag(&self, substream: u8) -> Option<f64> {
+        let lag = *self.lags.get(usize::from(substream))?;
+        (lag != u8::MAX).then(|| f64::from(lag) * Self::LAG_UNIT.as_secs_f64())
+    }
 }
 
 message! {

@@ -34,8 +34,14 @@ fn follow(rig: &mut Rig) {
 fn arrives(rig: &mut Rig, out: &[Output], number: u64) -> Vec<Output> {
     let said = growing(number / CHUNKS, number % CHUNKS + 1, rig.now);
     let mut all = rig.feed(Input::Announced { announcement: said });
+    all.extend(brings(rig, out, number));
+    all
+}
+
+/// As above, and what is said of it isn't news.
+fn brings(rig: &mut Rig, out: &[Output], number: u64) -> Vec<Output> {
     let (open, from, ..) = *requests(out).iter().rfind(|r| r.3 == number && r.2 == Kind::Next).expect("asked for");
-    all.extend(rig.respond(open, number, vec![from.tag()]));
+    let mut all = rig.respond(open, number, vec![from.tag()]);
     all.extend(rig.check(number, Some(from), true));
     all
 }
@@ -244,12 +250,6 @@ fn who_hears_of_chunks_before_they_come_wants_no_statements_with_them() {
     };
     out.extend(rig.feed(Input::Announced { announcement: growing(0, CHUNKS, rig.now) }));
     out.extend(plain(rig.pass(BEAT / 2)));
-    let brings = |rig: &mut Rig, out: &[Output], number: u64| {
-        let (open, from, ..) = *requests(out).iter().rfind(|r| r.3 == number).expect("asked for");
-        let mut all = rig.respond(open, number, vec![from.tag()]);
-        all.extend(rig.check(number, Some(from), true));
-        all
-    };
     assert_eq!(informed(&out, 0), Some(false), "nothing is known yet");
     let once = brings(&mut rig, &out, 0);
     assert_eq!(informed(&once, 4), Some(false), "it may have been chance");

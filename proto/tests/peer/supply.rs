@@ -187,6 +187,13 @@ fn chunks_that_outrun_their_statement_are_not_asked_again() {
     assert!(requests(&out).iter().any(|r| r.3 == ahead) || fetches(&out).iter().any(|f| (f.1..f.2).contains(&ahead)));
 }
 
+/// Segment 0 as it was announced before we came.
+fn announce_old(rig: &mut Rig) {
+    let fresh = announcement(EPOCH, 0, rig.now);
+    let announcement = Arc::new(Announcement { announced: WallTime(-1_000_000), ..(*fresh).clone() });
+    rig.feed(Input::Announced { announcement });
+}
+
 #[test]
 fn of_silent_neighbours_no_answer_is_waited_for_when_only_the_origin_can_be_in_time() {
     for neighbours in 1..=6 {
@@ -194,9 +201,7 @@ fn of_silent_neighbours_no_answer_is_waited_for_when_only_the_origin_can_be_in_t
         for neighbour in 0..neighbours {
             rig.meet(id(2 + neighbour), status(1, 7, 1_000_000));
         }
-        let before = announcement(EPOCH, 0, rig.now);
-        let announcement = Arc::new(Announcement { announced: WallTime(-1_000_000), ..(*before).clone() });
-        rig.feed(Input::Announced { announcement });
+        announce_old(&mut rig);
         let out =
             rig.feed(Input::Wanted { rendition: RENDITION, epoch: EPOCH, segment: SegmentNumber(0), first: false });
         let mut fetched: Vec<_> = fetches(&out);
@@ -281,9 +286,7 @@ fn what_was_announced_before_a_player_wants_it_is_asked_of_neighbours_at_once() 
     for neighbour in 2..5 {
         rig.meet(id(neighbour), status(1, 7, 1_000_000));
     }
-    let before = announcement(EPOCH, 0, rig.now);
-    let announcement = Arc::new(Announcement { announced: WallTime(-1_000_000), ..(*before).clone() });
-    rig.feed(Input::Announced { announcement });
+    announce_old(&mut rig);
     rig.pass(SECOND / 10);
     let mut out =
         rig.feed(Input::Wanted { rendition: RENDITION, epoch: EPOCH, segment: SegmentNumber(0), first: false });
