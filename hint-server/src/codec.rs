@@ -1,4 +1,4 @@
-//! Messages on a stream: four bytes of length, most significant first, then the message.
+//! Messages on a stream: the length as an unsigned varint (libp2p's), then the message.
 //!
 //! The codec neither knows nor checks what a message says; it only refuses to read a long one. Memory is taken as bytes
 //! arrive, so announcing a long message costs the receiver nothing.
@@ -8,6 +8,7 @@ use std::io;
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::{StreamProtocol, request_response};
+use unsigned_varint as varint;
 
 /// Length-prefixed messages up to a bound, for libp2p's request-response.
 #[derive(Clone, Copy, Debug)]
@@ -22,9 +23,7 @@ impl Frames {
     }
 
     async fn read<T: AsyncRead + Unpin + Send>(&self, io: &mut T) -> io::Result<Bytes> {
-        let mut prefix = [0; 4];
-        io.read_exact(&mut prefix).await?;
-        let len = u32::from_be_bytes(prefix);
+        let len = varint::aio::read_u32(&mut *io).await.map_err(Into::<io::Error>::into)?;
         if len as usize > self.len_max {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "message too long"));
         }
@@ -39,7 +38,7 @@ impl Frames {
     async fn write<T: AsyncWrite + Unpin + Send>(&self, io: &mut T, message: &[u8]) -> io::Result<()> {
         let len = u32::try_from(message.len()).ok().filter(|len| *len as usize <= self.len_max);
         let len = len.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "message too long"))?;
-        io.write_all(&len.to_be_bytes()).await?;
+        io.write_all(varint::encode::u32(len, &mut varint::encode::u32_buffer())).await?;
         io.write_all(message).await
     }
 }
@@ -91,7 +90,7 @@ mod tests {
     fn what_is_written_is_read() {
         let (frames, mut io) = (Frames::up_to(5), Cursor::new(Vec::new()));
         block_on(frames.write(&mut io, b"hello")).expect("it fits");
-        assert_eq!(io.get_ref().as_slice(), b"\0\0\0\x05hello");
+        assert_eq!(io.get_ref().as_slice(), b"\x05hello");
         io.set_position(0);
         assert_eq!(block_on(frames.read(&mut io)).expect("just written"), "hello");
     }
@@ -100,9 +99,10 @@ mod tests {
     fn long_and_broken_messages_are_refused() {
         let frames = Frames::up_to(5);
         let read = |bytes: &[u8]| block_on(frames.read(&mut Cursor::new(bytes.to_vec()))).expect_err("refused").kind();
-        assert_eq!(read(b"\xff\xff\xff\xffrest"), io::ErrorKind::InvalidData);
-        assert_eq!(read(b"\0\0\0\x05hel"), io::ErrorKind::UnexpectedEof);
-        assert_eq!(read(b"\0\0"), io::ErrorKind::UnexpectedEof);
+        assert_eq!(read(b"\xff\xff\xff\xff\x0frest"), io::ErrorKind::InvalidData);
+        assert_eq!(read(b"\x05hel"), io::ErrorKind::UnexpectedEof);
+        assert_eq!(read(b"\x80"), io::ErrorKind::UnexpectedEof);
+        assert_eq!(read(b"\xff\xff\xff\xff\xff\xff"), io::ErrorKind::InvalidData);
         let written = block_on(frames.write(&mut Cursor::new(Vec::new()), b"too long"));
         assert_eq!(written.expect_err("refused").kind(), io::ErrorKind::InvalidInput);
     }

@@ -18,6 +18,7 @@ use starling_proto::wire::{
     Status, TrackStatus, VERSION,
 };
 use starling_proto::{ChunkNumber, Epoch, RenditionId, SegmentNumber, StreamId, WallTime};
+use unsigned_varint as varint;
 
 /// What it does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +127,7 @@ impl Life {
     }
 
     fn on_control(&mut self, request: &[u8], channel: ResponseChannel<Vec<u8>>) {
-        let Ok(request) = ControlRequest::decode(&request[4.min(request.len())..]) else { return };
+        let Ok(request) = ControlRequest::decode(request) else { return };
         let mut response = ControlResponse::noted();
         if let Some(hello) = request.hello {
             self.epoch = self.epoch.max(hello.status.epoch);
@@ -136,7 +137,7 @@ impl Life {
     }
 
     fn on_answer(&mut self, response: &[u8]) {
-        let Ok(response) = ControlResponse::decode(&response[4.min(response.len())..]) else { return };
+        let Ok(response) = ControlResponse::decode(response) else { return };
         if let Some(hello) = response.hello {
             self.epoch = self.epoch.max(hello.status.epoch);
         }
@@ -148,7 +149,7 @@ impl Life {
     }
 
     fn on_chunk_request(&mut self, request: &[u8], channel: ResponseChannel<Vec<u8>>) {
-        let Ok(request) = ChunkRequest::decode(&request[4.min(request.len())..]) else { return };
+        let Ok(request) = ChunkRequest::decode(request) else { return };
         self.asked.fetch_add(1, Ordering::Relaxed);
         let body = vec![0x5a; 27_500];
         let answer = match self.malice {
@@ -233,7 +234,7 @@ fn chunk(number: ChunkNumber) -> ChunkHeader {
 }
 
 pub(crate) fn framed(bytes: &[u8]) -> Vec<u8> {
-    [&u32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
+    [varint::encode::usize(bytes.len(), &mut varint::encode::usize_buffer()), bytes].concat()
 }
 
 pub(crate) fn raw(protocol: &'static str) -> request_response::Behaviour<Raw> {
@@ -285,11 +286,10 @@ impl request_response::Codec for Raw {
     }
 }
 
-/// One message with its length before it: the asker keeps the stream open, so there is no end to read to.
+/// One message, its length read from before it: the asker keeps the stream open, so there is no end to read to.
 async fn read<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; 4];
-    io.read_exact(&mut bytes).await?;
-    let len = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let len = varint::aio::read_u32(&mut *io).await.map_err(Into::<io::Error>::into)?;
+    let mut bytes = Vec::new();
     io.take(u64::from(len)).read_to_end(&mut bytes).await?;
     Ok(bytes)
 }

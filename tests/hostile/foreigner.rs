@@ -86,7 +86,7 @@ async fn live(mut swarm: Swarm<Behaviour>, stream: StreamId, at: Option<Multiadd
                 partings.fetch_add(1, Ordering::Relaxed);
             }
             SwarmEvent::Behaviour(Event::Message { message: Exchange::Request { request, channel, .. }, .. }) => {
-                let request = ControlRequest::decode(&request[4.min(request.len())..]).unwrap();
+                let request = ControlRequest::decode(&request).unwrap();
                 let hello = request.hello.and_then(|_| hello());
                 let response = ControlResponse { hello, ..ControlResponse::noted() };
                 let _ = swarm.behaviour_mut().send_response(channel, framed(&response.encode()));

@@ -1,4 +1,4 @@
-//! Messages on request-response streams: a length (u32, big-endian), then the CBOR; for chunks a second length and the
+//! Messages on request-response streams: the length as an unsigned varint, then the CBOR; for chunks a second length and the
 //! payload. Every length is checked before anything is allocated.
 
 use std::io;
@@ -15,6 +15,7 @@ use starling_proto::wire::{
     ChunkHeader, ChunkRequest, ControlRequest, ControlResponse, HintRequest, HintResponse, MAX_CHUNK_HEADER_LEN,
     MAX_CHUNK_LEN, MAX_CONTROL_LEN, Message,
 };
+use unsigned_varint as varint;
 
 /// The chunk protocol.
 pub(crate) const CHUNK_PROTOCOL: StreamProtocol = StreamProtocol::new("/starling/1/chunk");
@@ -75,9 +76,10 @@ impl request_response::Codec for ChunkCodec {
         let header_len = read_len(io, MAX_CHUNK_HEADER_LEN).await?;
         let began = Instant::now();
         let header = read_exactly(io, header_len).await?;
-        self.0.fetch_add(header_len as u64 + 8, Ordering::Relaxed);
         let header = ChunkHeader::decode(&header).map_err(invalid)?;
         let body_len = read_len(io, MAX_CHUNK_LEN).await?;
+        let framed = header_len + length_of(header_len) + length_of(body_len);
+        self.0.fetch_add(framed as u64, Ordering::Relaxed);
         let body = read_exactly(io, body_len).await?;
         Ok(ChunkAnswer { header, body: body.into(), spread: began.elapsed() })
     }
@@ -94,7 +96,8 @@ impl request_response::Codec for ChunkCodec {
         T: AsyncWrite + Unpin + Send,
     {
         write_counted(io, &answer.header.encode(), &self.0).await?;
-        write_bytes(io, &answer.body).await
+        self.0.fetch_add(length_of(answer.body.len()) as u64, Ordering::Relaxed);
+        write_framed(io, &answer.body).await
     }
 }
 
@@ -138,17 +141,21 @@ where
 
 async fn read_message<M: Message, T: AsyncRead + Unpin>(io: &mut T, max: usize, overhead: &Overhead) -> io::Result<M> {
     let len = read_len(io, max).await?;
-    overhead.fetch_add(len as u64 + 4, Ordering::Relaxed);
+    overhead.fetch_add((length_of(len) + len) as u64, Ordering::Relaxed);
     M::decode(&read_exactly(io, len).await?).map_err(invalid)
 }
 
 async fn read_len<T: AsyncRead + Unpin>(io: &mut T, max: usize) -> io::Result<usize> {
-    let mut len = [0; 4];
-    io.read_exact(&mut len).await?;
-    match usize::try_from(u32::from_be_bytes(len)) {
-        Ok(len) if len <= max => Ok(len),
-        Ok(_) | Err(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "longer than the protocol allows")),
+    let len = varint::aio::read_u32(io).await.map_err(Into::<io::Error>::into)? as usize;
+    if len > max {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "longer than the protocol allows"));
     }
+    Ok(len)
+}
+
+/// How many bytes say a length.
+fn length_of(len: usize) -> usize {
+    varint::encode::usize(len, &mut varint::encode::usize_buffer()).len()
 }
 
 async fn read_exactly<T: AsyncRead + Unpin>(io: &mut T, len: usize) -> io::Result<Vec<u8>> {
@@ -158,13 +165,13 @@ async fn read_exactly<T: AsyncRead + Unpin>(io: &mut T, len: usize) -> io::Resul
 }
 
 async fn write_counted<T: AsyncWrite + Unpin>(io: &mut T, bytes: &[u8], overhead: &Overhead) -> io::Result<()> {
-    overhead.fetch_add(bytes.len() as u64 + 4, Ordering::Relaxed);
-    write_bytes(io, bytes).await
+    overhead.fetch_add((length_of(bytes.len()) + bytes.len()) as u64, Ordering::Relaxed);
+    write_framed(io, bytes).await
 }
 
-async fn write_bytes<T: AsyncWrite + Unpin>(io: &mut T, bytes: &[u8]) -> io::Result<()> {
+async fn write_framed<T: AsyncWrite + Unpin>(io: &mut T, bytes: &[u8]) -> io::Result<()> {
     let len = u32::try_from(bytes.len()).map_err(invalid)?;
-    io.write_all(&len.to_be_bytes()).await?;
+    io.write_all(varint::encode::u32(len, &mut varint::encode::u32_buffer())).await?;
     io.write_all(bytes).await
 }
 
