@@ -221,8 +221,9 @@ fn the_wire_is_as_it_was() {
             feedback: Some(Feedback { bytes: 34_375, spread_us: 27_500, first_us: Some(4_000_000_000) }),
             root_silent: false,
             informed: false,
+            path_known: Some(0x1234),
         },
-        "a5 0100 02 1b 000001a0c4506c00 0302 04 1903e8 05 a3 01 198647 02 196b6c 03 1aee6b2800",
+        "a6 0100 02 1b 000001a0c4506c00 0302 04 1903e8 05 a3 01 198647 02 196b6c 03 1aee6b2800 08 191234",
     );
     golden(
         &ChunkHeader {

@@ -426,7 +426,7 @@ impl Peer {
         }
         let len = u64::from(segment.announcement.lengths[index]);
         let fresh = segment.have.insert(index);
-        let lateness = now.mono.since(segment.timing(index).heard).as_secs_f64();
+        let heard = segment.timing(index).heard;
         let lag = self.clock.now(now).seconds_since(segment.announcement.stated(index));
         self.count_arrival(from, len, fresh);
         if !fresh {
@@ -440,18 +440,18 @@ impl Peer {
             substream.lags_by(lag);
         }
         if from.is_some() && from == substream.parent {
-            substream.arrived_after(lateness);
+            substream.arrived_after(now.mono.since(heard).as_secs_f64());
             substream.lags_by(lag);
         }
         let others = |p: &PeerId| substream.parent.is_some_and(|parent| parent != *p) && substream.trial != Some(*p);
         let repaired = from.filter(others);
-        let awaited =
-            substream.in_flight.is_some_and(|ahead| ahead.number == number) && lateness >= substream.patience(patience);
+        let late = ahead && substream.waits_too_long(now.mono, heard, patience);
+        let awaited = substream.in_flight.is_some_and(|ahead| ahead.number == number);
         let was_trial = self.cancel_if_here(now, t, number, out);
         self.stats.repaired_chunks += u64::from(repaired.is_some());
         // Where a tree is cut off nobody near has what is missing, and only the origin brings it.
         let by_origin = from.is_none() && awaited;
-        if (repaired.is_some() && ahead || by_origin) && !was_trial {
+        if late && (repaired.is_some() || by_origin) && !was_trial {
             self.missed(now, t, s, repaired, out);
         }
         self.cancel_repairs(t, number, out);

@@ -24,7 +24,7 @@ pub mod signed;
 pub use announcement::{Announcement, HASH_LEN, Part, PartSource};
 pub use catalogue::{Catalogue, Init, Rendition};
 pub use cbor::{DecodeError, Message};
-pub use chunk::{ChunkHeader, ChunkRequest, Feedback, Kind, Status as ChunkStatus};
+pub use chunk::{ChunkHeader, ChunkRequest, Feedback, Kind, Status as ChunkStatus, path_digest};
 pub use continuation::{Continuation, Joined};
 pub use control::{
     ControlRequest, ControlResponse, Hello, NeighbourInfo, Role, Status, TrackStatus, Window, WindowRequest,

@@ -45,6 +45,7 @@ sample!(ChunkRequest requires [1, 2, 3, 4] {
     feedback: of(Feedback::sample()),
     root_silent: any::<bool>(),
     informed: any::<bool>(),
+    path_known: of(any::<u16>()),
 });
 
 sample!(Feedback requires [1, 2] { bytes: any::<u32>(), spread_us: any::<u32>(), first_us: of(any::<u32>()) });

@@ -13,8 +13,8 @@ pub(crate) struct Pace {
     /// From the moment a player first wants what was announced before we joined to the moment it must be here: a player that
     /// begins has one segment, or a few parts, and needs what follows when that is played.
     pub(crate) catch_up: Duration,
-    /// Bounds of the patience with a parent whose chunk was announced but did not come, seconds.
-    pub(crate) patience: (f64, f64),
+    /// With a parent whose chunk was announced but did not come.
+    pub(crate) patience: Patience,
     /// What its root has not brought so long after the announcement makes a child of it doubt the root, seconds.
     pub(crate) root_silent_after: f64,
     /// Without news for so long a newcomer asks for it: where statements ride with chunks, who isn't fed hears of nothing.
@@ -42,10 +42,20 @@ pub(crate) struct Pace {
     pub(crate) improve_every: Duration,
 }
 
+/// How long a parent is waited for, seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+    /// On top of that for each hop below a root's children: where a tree is cut off all below would ask for the same chunk
+    /// at once, which comes down to them when the uppermost has it (measured, see tests/ABLATIONS.md).
+    pub(crate) a_hop: f64,
+}
+
 /// A path nothing came by for this long is none. Above the longest usual segment duration.
 pub(crate) const PATH_EXPIRY: Duration = Duration::from_secs(12);
-/// Patience with a parent never exceeds this share of the target duration: there must be time left for the repair, and less
-/// asks for half of all chunks while they are on their way (tests/ABLATIONS.md).
+/// Patience with a parent, but for hops, never exceeds this share of the target duration: there must be time left for the
+/// repair, and less asks for half of all chunks while they are on their way (tests/ABLATIONS.md).
 const PATIENCE_SHARE_MAX: f64 = 1.0;
 /// A root has its chunks first: those it feeds wait less for it than others for their parents, as a share of the target
 /// duration (a guess).
@@ -69,7 +79,11 @@ impl Pace {
         Self {
             due: target.mul_f64(config.deadline_share).max(Duration::from_millis(500)),
             catch_up: target.mul_f64(CATCH_UP_SHARE * config.deadline_share),
-            patience: (config.repair_patience.as_secs_f64(), target.as_secs_f64() * PATIENCE_SHARE_MAX),
+            patience: Patience {
+                min: config.repair_patience.as_secs_f64(),
+                max: target.as_secs_f64() * PATIENCE_SHARE_MAX,
+                a_hop: target.as_secs_f64() * 0.025,
+            },
             root_silent_after: target.as_secs_f64() * ROOT_SILENT_SHARE,
             silent_after: None,
             path_expiry_min: PATH_EXPIRY,
@@ -86,13 +100,17 @@ impl Pace {
     }
 
     /// Shares of the time there is; the shares are guesses. A part is announced by a chunk that got here, so patience need
-    /// not cover the depth of a tree, only that substreams differ in it.
+    /// not cover how long it takes down a tree, only that substreams differ in it.
     fn parts(part: Duration, config: &Config) -> Self {
         let due = config.part_due;
         Self {
             due,
             catch_up: due.mul_f64(0.5),
-            patience: (due.as_secs_f64() * 0.25, due.as_secs_f64() * 0.6),
+            patience: Patience {
+                min: due.as_secs_f64() * 0.25,
+                max: due.as_secs_f64() * 0.6,
+                a_hop: due.as_secs_f64() * 0.015,
+            },
             root_silent_after: due.as_secs_f64() * 0.5,
             path_expiry_min: Duration::from_secs(3),
             silent_after: Some(due.mul_f64(0.3).max(part.mul_f64(1.5))),

@@ -5,24 +5,20 @@ use std::time::Duration;
 use crate::id::{ChunkNumber, PeerId, RenditionId};
 use crate::time::{Now, Time};
 use crate::wire::control::Cancel;
-use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Feedback, Kind, Role};
+use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Feedback, Kind, Role, path_digest};
 
 use super::io::Output;
 use super::neighbours::Neighbour;
 use super::pace::Pace;
 use super::repair::cancel;
 use super::requests::{InFlight, Purpose};
-use super::track::{Ahead, Track, Unchecked};
+use super::track::{Ahead, ROOT_CHILD_PATH, Track, Unchecked};
 use super::{Peer, seeding};
 
 /// How soon to look again when nobody could be a parent.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// Misses that cost a parent its place. One may be chance.
-const MISSES_MAX: u8 = 2;
 /// Candidates tried before the parent is asked for a chunk after all: each costs a round trip.
 const TRIALS_MAX: u8 = 3;
-/// The path of who is fed by a root: that, and the broadcaster.
-const ROOT_CHILD_PATH: usize = 2;
 /// What a hop costs, in seconds: a delay and a turn in a queue (a guess; 40 ms and a few chunks at 10 Mbit/s).
 const HOP_COST: f64 = 0.12;
 /// What a full parent costs, in seconds: it will probably refuse.
@@ -60,12 +56,14 @@ impl Peer {
         let Some(number) = track.next_wanted(s) else { return };
         let (rendition, epoch, informed) = (track.rendition, track.epoch, track.is_informed(s));
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
+        let path_known = (substream.path.first() == Some(&parent.tag())).then(|| path_digest(&substream.path));
         let root_silent = substream.root_silent && parent == self.config.source;
         let feedback = substream.feedback.take_if(|(of, _)| *of == parent).map(|(_, feedback)| feedback);
         let id =
             self.requests.open(InFlight { to: parent, rendition, epoch, number, purpose: Purpose::Next, at: now.mono });
         self.tracks[t].substreams[usize::from(s)].in_flight = Some(Ahead { id, number, to: parent });
-        let request = ChunkRequest { kind: Kind::Next, epoch, rendition, number, feedback, root_silent, informed };
+        let kind = Kind::Next;
+        let request = ChunkRequest { kind, epoch, rendition, number, feedback, root_silent, informed, path_known };
         out.push(Output::Request { id, to: parent, request });
     }
 
@@ -200,7 +198,6 @@ impl Peer {
     fn doubt_parent(&mut self, now: Time, t: usize, s: u8, other: Option<PeerId>, out: &mut Vec<Output>) {
         self.take_back_ahead(t, s, false, out);
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
-        substream.misses = 0;
         substream.failed_trials = 0;
         substream.noticed = true;
         substream.trial = other;
@@ -242,7 +239,7 @@ impl Peer {
             track.repair_at = now.mono; // what was passed over won't come by itself
         }
         let substream = &mut track.substreams[usize::from(s)];
-        (substream.misses, substream.root_silent) = (0, false);
+        substream.root_silent = false;
         let feedback = Feedback {
             bytes: len,
             spread_us: u32::try_from(spread.as_micros()).unwrap_or(u32::MAX),
@@ -254,8 +251,11 @@ impl Peer {
             self.refused_by(now, request, &[]);
             return true;
         }
-        substream.path.clone_from(&header.path);
-        substream.path.truncate(PATH_MAX);
+        let path_known = substream.path.first() == Some(&request.to.tag());
+        if !(header.path.is_empty() && path_known) {
+            substream.path.clone_from(&header.path);
+            substream.path.truncate(PATH_MAX);
+        }
         if substream.trial == Some(request.to) {
             if let Some(left) = substream.parent.filter(|parent| self.neighbours.find(*parent).is_some()) {
                 let InFlight { epoch, rendition, number, .. } = *request;
@@ -355,9 +355,8 @@ impl Peer {
         let rendition = self.tracks[t].rendition;
         let other = self.first_willing(now.mono, rendition, s, had_it.as_slice());
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
-        substream.misses += 1;
         let Some(parent) = substream.parent else { return };
-        if substream.misses < MISSES_MAX || Some(parent) == had_it || substream.trial.is_some() {
+        if Some(parent) == had_it || substream.trial.is_some() {
             return;
         }
         tracing::debug!(?parent, other = ?had_it, substream = s, "parent late, trying another");

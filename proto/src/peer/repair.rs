@@ -105,8 +105,8 @@ impl Peer {
         let id =
             self.requests.open(InFlight { to: holder, rendition, epoch, number, purpose: Purpose::Get, at: now.mono });
         tracing::debug!(?holder, %number, "repair");
-        let (kind, feedback, root_silent) = (Kind::Get, None, false);
-        let request = ChunkRequest { kind, epoch, rendition, number, feedback, root_silent, informed: true };
+        let (kind, feedback, root_silent, informed, path_known) = (Kind::Get, None, false, true, None);
+        let request = ChunkRequest { kind, epoch, rendition, number, feedback, root_silent, informed, path_known };
         out.push(Output::Request { id, to: holder, request });
     }
 

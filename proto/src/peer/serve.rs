@@ -3,14 +3,14 @@
 use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, RequestId};
 use crate::time::{Now, Time};
 use crate::wire::control::Cancel;
-use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Kind, Role};
+use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Kind, Role, path_digest};
 
 use super::io::Output;
 use super::neighbours::Neighbour;
 use super::parents::PATH_MAX;
 use super::places::{Limit, Standing};
 use super::requests::InFlight;
-use super::uploads::{Child, Parked, Ready, refusal};
+use super::uploads::{Child, Knows, Parked, Ready, refusal};
 use super::{Peer, seeding};
 
 /// Peers named in a refusal.
@@ -34,7 +34,7 @@ struct Asked {
     from: PeerId,
     id: RequestId,
     kind: Kind,
-    informed: bool,
+    knows: Knows,
 }
 
 impl Peer {
@@ -51,7 +51,7 @@ impl Peer {
             None => Some(ChunkHeader::without_chunk(ChunkStatus::Unknown)),
             Some(_) if !self.config.upload || self.neighbours.banned.contains(&from) => Some(refusal(Vec::new())),
             Some(t) => match request.kind {
-                Kind::Get => self.serve_now(now, t, from, id, request.number),
+                Kind::Get => self.serve_now(now, t, from, id, request),
                 Kind::Next => self.serve_ahead(now, t, from, id, request),
             },
         };
@@ -67,9 +67,9 @@ impl Peer {
         t: usize,
         from: PeerId,
         id: RequestId,
-        number: ChunkNumber,
+        request: &ChunkRequest,
     ) -> Option<ChunkHeader> {
-        let track = &self.tracks[t];
+        let (number, track) = (request.number, &self.tracks[t]);
         let held = track.window.find(number).filter(|(segment, index)| segment.have.contains(*index));
         let Some((segment, index)) = held else {
             return Some(ChunkHeader::without_chunk(ChunkStatus::Unknown));
@@ -80,7 +80,8 @@ impl Peer {
         {
             return Some(refusal(Vec::new()));
         }
-        let asked = Asked { from, id, kind: Kind::Get, informed: true };
+        // Who asks for exactly this chunk has heard of it.
+        let asked = Asked { from, id, kind: Kind::Get, knows: Knows { proof: true, ..Knows::of(request) } };
         self.enqueue(now.mono, t, asked, number);
         None
     }
@@ -130,7 +131,7 @@ impl Peer {
             if !self.uploads.has_room(from) {
                 return Some(refusal(Vec::new()));
             }
-            let asked = Asked { from, id, kind: Kind::Next, informed: request.informed };
+            let asked = Asked { from, id, kind: Kind::Next, knows: Knows::of(request) };
             self.enqueue(now.mono, t, asked, held);
             return None;
         }
@@ -139,7 +140,7 @@ impl Peer {
             of_theirs += usize::from(p.from == from);
             false
         });
-        let parked = Parked::new(id, from, (rendition, epoch), s, number, now.mono, request.informed);
+        let parked = Parked::new(id, from, (rendition, epoch), s, number, now.mono, Knows::of(request));
         let held = of_theirs < PARKED_PER_NEIGHBOUR_MAX && self.uploads.park(parked);
         (!held).then(|| refusal(Vec::new()))
     }
@@ -240,7 +241,7 @@ impl Peer {
     fn enqueue(&mut self, now: Time, t: usize, asked: Asked, number: ChunkNumber) {
         let track = &self.tracks[t];
         let Some((segment, index)) = track.window.find(number) else { return };
-        let Asked { from, id, kind, informed } = asked;
+        let Asked { from, id, kind, knows } = asked;
         let uplink_bps = self.neighbours.find(from).map_or(0, Neighbour::uplink_bps);
         self.uploads.enqueue(Ready {
             id,
@@ -253,7 +254,7 @@ impl Peer {
             uplink_bps,
             since: now,
             ahead: kind == Kind::Next,
-            rides: !informed,
+            knows,
         });
     }
 
@@ -263,8 +264,8 @@ impl Peer {
         let (rendition, epoch, s) = (track.rendition, track.epoch, track.substream_of(number));
         let waits = |p: &Parked| p.rendition == rendition && p.epoch == epoch && p.substream == s && p.number <= number;
         for parked in self.uploads.unpark(waits) {
-            let Parked { from, id, informed, .. } = parked;
-            self.enqueue(now, t, Asked { from, id, kind: Kind::Next, informed }, number);
+            let Parked { from, id, knows, .. } = parked;
+            self.enqueue(now, t, Asked { from, id, kind: Kind::Next, knows }, number);
         }
     }
 
@@ -277,7 +278,10 @@ impl Peer {
         while let Some(ready) = self.uploads.next_send(now.mono, rate, self.uplink_unknown()) {
             let mut header = ChunkHeader::without_chunk(ChunkStatus::Chunk);
             header.number = Some(ready.number);
-            header.path = self.path_told(ready.rendition, ready.substream);
+            let path = self.path_told(ready.rendition, ready.substream);
+            if ready.ahead && ready.knows.path != Some(path_digest(&path)) {
+                header.path = path;
+            }
             header.free_slots = self.free_slots();
             header.notice = self.uploads.must_go(now.mono, ready.to, ready.rendition, ready.substream);
             if header.notice {
@@ -285,7 +289,8 @@ impl Peer {
                 header.instead = others.take(INSTEAD_MAX).collect();
             }
             self.stats.sent_bytes += u64::from(ready.len);
-            out.push(Output::Answer { id: ready.id, header, of: (ready.rendition, ready.epoch), rides: ready.rides });
+            let (of, rides) = ((ready.rendition, ready.epoch), !ready.knows.proof);
+            out.push(Output::Answer { id: ready.id, header, of, rides });
         }
     }
 
@@ -312,7 +317,14 @@ impl Peer {
     pub(super) fn cancelled(&mut self, now: Now, from: PeerId, cancel: &Cancel, out: &mut Vec<Output>) {
         let Cancel { rendition, number, leaves, .. } = *cancel;
         let before = out.len();
-        for parked in self.uploads.unpark(|p| p.from == from && p.rendition == rendition && p.number == number) {
+        // It may have asked again already, and that may have come first.
+        let mut found = false;
+        let oldest = |p: &Parked| {
+            let first = !found && p.from == from && p.rendition == rendition && p.number == number;
+            found |= first;
+            first
+        };
+        for parked in self.uploads.unpark(oldest) {
             answer(parked.id, (parked.rendition, parked.epoch), ChunkHeader::without_chunk(ChunkStatus::Empty), out);
         }
         for ready in self.uploads.unqueue(|r| r.to == from && r.rendition == rendition && r.number == number) {

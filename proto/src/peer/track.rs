@@ -6,7 +6,7 @@ use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, RequestId, SegmentNumbe
 use crate::time::{Time, WallTime};
 use crate::wire::{Feedback, Rendition, TrackStatus};
 
-use super::pace::{PATH_EXPIRY, Pace};
+use super::pace::{PATH_EXPIRY, Pace, Patience};
 use super::window::Window;
 
 /// State of one followed rendition.
@@ -58,12 +58,10 @@ pub(crate) struct Substream {
     pub(crate) in_flight: Option<Ahead>,
     /// Pull-ahead has passed everything below; what it skipped is repair's.
     pub(crate) cursor: ChunkNumber,
-    /// Sender and its ancestors as told with the last chunk, nearest first.
+    /// Sender and its ancestors as told last, nearest first.
     pub(crate) path: Vec<u32>,
     /// When a chunk last came this way.
     pub(crate) fed: Time,
-    /// Chunks somebody else had before the parent brought them, since the last on time.
-    pub(crate) misses: u8,
     /// How the last chunk arrived, to be told with the next request.
     pub(crate) feedback: Option<(PeerId, Feedback)>,
     /// From announcement to arrival by way of the parent: mean and mean deviation, seconds (EWMA as RFC 6298 has it for round trips).
@@ -113,6 +111,10 @@ const GAP_WAIT: Duration = Duration::from_millis(50);
 /// tests/ABLATIONS.md).
 const INFORMED_BEFORE: Duration = Duration::from_millis(20);
 const INFORMED_MIN: u8 = 2;
+/// The path of who is fed by a root: that, and the broadcaster.
+pub(super) const ROOT_CHILD_PATH: usize = 2;
+/// Hops below that beyond which patience grows no more: what is late has to be asked for in time.
+const HOPS_WAITED_FOR_MAX: usize = 10;
 /// Questions for what is new while nothing is: the broadcaster may have paused.
 const NEWS_ASKS_MAX: u8 = 3;
 
@@ -310,14 +312,19 @@ impl Substream {
         };
     }
 
-    /// After this long a chunk is late: mean + 4 deviations (RFC 6298 §2), within `bounds` seconds. Of a parent that brought
+    /// After so many seconds a chunk is late: mean + 4 deviations (RFC 6298 §2), within bounds. Of a parent that brought
     /// nothing yet more than the least is expected: a newcomer hears of chunks from the broadcaster before they are anywhere
     /// else.
-    pub(crate) fn patience(&self, bounds: (f64, f64)) -> f64 {
-        if self.lateness.0 == 0.0 {
-            return (bounds.0 + bounds.1) / 2.0;
-        }
-        (self.lateness.0 + 4.0 * self.lateness.1).clamp(bounds.0, bounds.1.max(bounds.0))
+    pub(crate) fn patience(&self, Patience { min, max, a_hop }: Patience) -> f64 {
+        let (mean, deviation) = self.lateness;
+        let usual = if mean == 0.0 { (min + max) / 2.0 } else { mean + 4.0 * deviation };
+        let below_root = self.path.len().saturating_sub(ROOT_CHILD_PATH).min(HOPS_WAITED_FOR_MAX);
+        usual.clamp(min, max.max(min)) + a_hop * below_root as f64
+    }
+
+    /// Whether what was `heard` of then should have been brought by now; not by who became the parent only later.
+    pub(crate) fn waits_too_long(&self, now: Time, heard: Time, patience: Patience) -> bool {
+        now.since(heard.max(self.since)).as_secs_f64() >= self.patience(patience)
     }
 
     /// A chunk came so long after we heard of it, if we had.
@@ -337,7 +344,7 @@ impl Substream {
         self.trial = None;
         (self.noticed, self.root_silent) = (false, false);
         self.in_flight = None;
-        (self.misses, self.informed) = (0, 0);
+        self.informed = 0;
         self.feedback = None;
         self.look_at = look_at;
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::id::{ChunkNumber, Epoch, PeerId, RenditionId, RequestId};
 use crate::time::Time;
-use crate::wire::{ChunkHeader, ChunkStatus, Feedback};
+use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, Feedback};
 
 use super::places::{Limit, ROOT_SILENT_AFTER, SILENT_AFTER, Standing};
 use super::uplink::Uplink;
@@ -33,8 +33,16 @@ pub(crate) struct Parked {
     pub(crate) substream: u8,
     pub(crate) number: ChunkNumber,
     since: Time,
-    /// See [`crate::wire::ChunkRequest::informed`].
-    pub(crate) informed: bool,
+    pub(crate) knows: Knows,
+}
+
+/// What somebody who asks for a chunk says it knows already.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Knows {
+    /// What proves the chunk, see [`ChunkRequest::informed`].
+    pub(crate) proof: bool,
+    /// See [`ChunkRequest::path_known`].
+    pub(crate) path: Option<u16>,
 }
 
 /// An answer that waits for its turn.
@@ -53,8 +61,7 @@ pub(crate) struct Ready {
     pub(crate) since: Time,
     /// Whether it was asked for ahead: only then its arrival is reported.
     pub(crate) ahead: bool,
-    /// Whether what proves the chunk has to come with it.
-    pub(crate) rides: bool,
+    pub(crate) knows: Knows,
 }
 
 /// Somebody who takes a substream from us.
@@ -402,6 +409,12 @@ impl Uploads {
     }
 }
 
+impl Knows {
+    pub(crate) fn of(request: &ChunkRequest) -> Self {
+        Self { proof: request.informed, path: request.path_known }
+    }
+}
+
 impl Parked {
     pub(crate) fn new(
         id: RequestId,
@@ -410,9 +423,9 @@ impl Parked {
         substream: u8,
         number: ChunkNumber,
         now: Time,
-        informed: bool,
+        knows: Knows,
     ) -> Self {
-        Self { id, from, rendition: of.0, epoch: of.1, substream, number, since: now, informed }
+        Self { id, from, rendition: of.0, epoch: of.1, substream, number, since: now, knows }
     }
 }
 

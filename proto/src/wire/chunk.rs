@@ -24,6 +24,8 @@ message! {
         6 => root_silent: bool,
         /// What the broadcaster says of chunks reaches who asks sooner than this chunk will: it needn't come with it.
         7 => informed: bool,
+        /// [`path_digest`] of the path that whom it asks told who asks last: only another one has to be told.
+        8 => path_known: Option<u16>,
     }
 }
 
@@ -56,7 +58,8 @@ message! {
         1 => status: Status,
         /// Which chunk follows.
         2 => number: Option<ChunkNumber>,
-        /// The sender and its ancestors in this substream, nearest first, as [`PeerId::tag`]s.
+        /// The sender and its ancestors in this substream, nearest first, as [`PeerId::tag`]s; empty: as the asker knows, or for a
+        /// repair, which has no use for it.
         3 => path: Vec<u32>,
         /// How many more children the sender would take.
         4 => free_slots: u16,
@@ -94,6 +97,12 @@ impl ChunkHeader {
         let (number, path, statement, instead, introduced, continuation) = Default::default();
         Self { status, number, path, free_slots: 0, statement, instead, notice: false, introduced, continuation }
     }
+}
+
+/// What tells a path from others: each tag in turn shifts (by 5 bits) and multiplies (by 2³² / φ) what comes of those before.
+pub fn path_digest(path: &[u32]) -> u16 {
+    let mixed = path.iter().fold(0, |mixed: u32, tag| (mixed.rotate_left(5) ^ tag).wrapping_mul(0x9E37_79B9));
+    (mixed >> 16) as u16
 }
 
 macro_rules! numbered {

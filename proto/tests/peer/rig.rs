@@ -203,6 +203,7 @@ pub(crate) fn request(kind: Kind, epoch: Epoch, number: u64) -> ChunkRequest {
         feedback,
         root_silent: false,
         informed: false,
+        path_known: None,
     }
 }
 

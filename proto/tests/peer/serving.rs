@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use starling_proto::wire::{ChunkRequest, ChunkStatus, Feedback, Kind};
+use starling_proto::wire::{ChunkRequest, ChunkStatus, Feedback, Kind, path_digest};
 use starling_proto::{ChunkNumber, Config, Epoch, Input, Output, RequestId};
 
 use crate::rig::*;
@@ -337,4 +337,41 @@ fn what_proves_a_chunk_goes_to_those_who_ask_ahead_and_did_not_hear_of_it() {
     assert_eq!(rides(Kind::Next, false, 0), Some(true));
     assert_eq!(rides(Kind::Next, true, 1), Some(false));
     assert_eq!(rides(Kind::Get, false, 0), Some(false), "who asks for exactly this chunk has heard of it");
+}
+
+#[test]
+fn a_path_is_told_to_those_who_know_another_or_none() {
+    let mut rig = Rig::viewer(true);
+    (0..3).for_each(|segment| _ = rig.announce(segment));
+    let told = |rig: &mut Rig, kind, known: Option<&[u32]>, number: u64| {
+        let asked = RequestId(100 + number + u64::from(kind == Kind::Get));
+        let request = ChunkRequest { path_known: known.map(path_digest), ..request(kind, EPOCH, number) };
+        let mut out = rig.feed(Input::Requested { from: id(2), id: asked, request });
+        out.extend(rig.hold(number));
+        out.extend(plain(rig.pass(SECOND / 10)));
+        answers(&out, asked).iter().find(|h| h.status == ChunkStatus::Chunk).map(|h| h.path.clone())
+    };
+    let own = told(&mut rig, Kind::Next, None, 0).expect("answered");
+    assert_eq!(own, [id(1).tag()]);
+    assert_eq!(told(&mut rig, Kind::Next, Some(&own), 4), Some(vec![]));
+    assert_eq!(told(&mut rig, Kind::Next, Some(&[own[0], 9]), 8).as_ref(), Some(&own), "it was another one");
+    assert_eq!(told(&mut rig, Kind::Get, None, 8), Some(vec![]), "a repair has no use for it");
+    // We are fed by somebody from now on.
+    let mut out = rig.meet(id(5), status(1, 0, 1_000_000));
+    out.extend(plain(rig.pass(SECOND / 2)));
+    let (open, _, _, number) = *requests(&out).iter().find(|r| r.2 == Kind::Next && r.3 % 4 == 0).expect("asked ahead");
+    rig.respond(open, number, vec![id(5).tag(), 7]);
+    assert_eq!(told(&mut rig, Kind::Next, Some(&own), 12), Some(vec![own[0], id(5).tag(), 7]));
+}
+
+#[test]
+fn a_cancel_that_comes_after_the_next_request_takes_back_the_first_only() {
+    let mut rig = Rig::viewer(true);
+    rig.announce(0);
+    let (first, _) = rig.ask(id(2), Kind::Next, 4);
+    let (second, _) = rig.ask(id(2), Kind::Next, 4);
+    let out = rig.feed(cancelled(id(2), 4, false, None));
+    assert_eq!(answered(&out, first), Some((ChunkStatus::Empty, None)));
+    assert_eq!(answered(&out, second), None);
+    assert_eq!(answered(&rig.hold(4), second), Some((ChunkStatus::Chunk, Some(4))));
 }

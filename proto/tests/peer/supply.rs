@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use starling_proto::wire::{Announcement, ChunkHeader, ChunkStatus, Kind, TrackStatus};
+use starling_proto::wire::{Announcement, ChunkHeader, ChunkStatus, Kind, TrackStatus, path_digest};
 use starling_proto::{ChunkNumber, Input, Outcome, Output, PeerId, RequestId, SegmentNumber, WallTime};
 
 use crate::rig::*;
@@ -214,13 +214,12 @@ fn of_silent_neighbours_no_answer_is_waited_for_when_only_the_origin_can_be_in_t
 
 #[test]
 fn a_late_parent_stays_until_another_delivers() {
-    let (mut rig, mut out) = with_two_neighbours();
+    let (mut rig, out) = with_two_neighbours();
     let (_, parent, _, number) = requests(&out)[0];
     let other = if parent == id(2) { id(3) } else { id(2) };
     let substream = number as usize % usize::from(SUBSTREAMS);
-    for missed in [number, number + u64::from(SUBSTREAMS)] {
-        out = rig.check(missed, Some(other), true);
-    }
+    rig.pass(3 * SECOND / 2);
+    let out = rig.check(number, Some(other), true);
     let ahead = |out: &[Output]| {
         let next =
             |r: &&(RequestId, PeerId, Kind, u64)| r.2 == Kind::Next && r.3 % u64::from(SUBSTREAMS) == substream as u64;
@@ -316,4 +315,79 @@ fn a_late_chunk_is_asked_of_who_will_have_it_by_now() {
     };
     let (soon, late) = (asked(0.2).expect("asked"), asked(2.0).expect("asked"));
     assert!(soon < 1.5 && late >= 2.0, "{soon}, {late}");
+}
+
+#[test]
+fn who_is_further_down_leaves_a_late_chunk_to_those_above() {
+    let repaired_after = |above: u32| {
+        let (mut rig, mut out) = with_two_neighbours();
+        for _ in 0..CHUNKS / u64::from(SUBSTREAMS) {
+            for (open, parent, _, number) in requests(&std::mem::take(&mut out)) {
+                out.extend(rig.respond(open, number, std::iter::once(parent.tag()).chain(1..above).collect()));
+                out.extend(rig.check(number, Some(parent), true));
+            }
+        }
+        for n in [2, 3] {
+            rig.feed(Input::StatusTold { peer: id(n), status: status(n - 1, 2 * CHUNKS - 1, 1_000_000) });
+        }
+        let heard = rig.now;
+        let mut timed: Vec<_> = rig.announce(1).into_iter().map(|o| (heard, o)).collect();
+        timed.extend(rig.pass(2 * SECOND));
+        let repair = |(at, o): (_, Output)| requests(&[o]).iter().any(|r| r.2 == Kind::Get).then_some(at);
+        timed.into_iter().find_map(repair).expect("repaired").since(heard)
+    };
+    let (child_of_root, deep) = (repaired_after(2), repaired_after(12));
+    assert!(deep > child_of_root + SECOND / 3 && deep < child_of_root + SECOND, "{child_of_root:?}, {deep:?}");
+    assert!(repaired_after(60) < deep + SECOND / 10, "there has to be time left");
+}
+
+#[test]
+fn a_path_that_is_not_told_again_is_as_it_was() {
+    let (mut rig, out) = with_two_neighbours();
+    let (open, parent, _, number) = requests(&out)[0];
+    let next = number + u64::from(SUBSTREAMS);
+    let knows = |out: &[Output], number: u64| {
+        let asked = |o: &Output| {
+            let Output::Request { to, request, .. } = o else { return None };
+            (*to == parent && request.number.0 == number).then_some(request.path_known)
+        };
+        out.iter().find_map(asked)
+    };
+    assert_eq!(knows(&out, number), Some(None));
+    let path = vec![parent.tag(), 7, 8];
+    let out = rig.respond(open, number, path.clone());
+    assert_eq!(knows(&out, next), Some(Some(path_digest(&path))));
+    let substream = number as usize % usize::from(SUBSTREAMS);
+    assert_eq!(rig.peer.depths(rig.now)[substream], 3);
+    let (open, ..) = *requests(&out).iter().find(|r| r.3 == next).expect("asked for");
+    rig.respond(open, next, vec![]);
+    assert_eq!(rig.peer.depths(rig.now)[substream], 3);
+    // Of another parent no path is known.
+    let mut out = rig.feed(Input::Disconnected { peer: parent });
+    out.extend(plain(rig.pass(SECOND)));
+    let asked = |o: &Output| {
+        let Output::Request { request, .. } = o else { return None };
+        (request.kind == Kind::Next && request.number.0 % 4 == number % 4).then_some(request.path_known)
+    };
+    assert_eq!(out.iter().find_map(asked), Some(None));
+}
+
+#[test]
+fn a_new_parent_is_not_blamed_for_what_the_one_before_did_not_bring() {
+    let (mut rig, out) = with_two_neighbours();
+    let (_, parent, _, number) = requests(&out)[0];
+    let other = if parent == id(2) { id(3) } else { id(2) };
+    let substream = number as usize % usize::from(SUBSTREAMS);
+    rig.meet(id(4), status(3, 7, 1_000_000));
+    rig.pass(3 * SECOND / 2); // long enough to blame the parent
+    rig.feed(Input::Disconnected { peer: parent });
+    rig.pass(SECOND / 10);
+    let after = rig.peer.parents()[substream].expect("another parent");
+    let brought_by = if after == other { id(4) } else { other };
+    let out = rig.check(number, Some(brought_by), true);
+    let doubted = |o: &Output| {
+        let Output::Tell { to, request } = o else { return false };
+        *to == after && request.cancel.as_ref().is_some_and(|cancel| cancel.number.0 != number)
+    };
+    assert!(!out.iter().any(doubted));
 }
