@@ -208,7 +208,7 @@ impl Life {
     fn status(&self) -> Status {
         let depths = Bytes::from(vec![0; 8]);
         let track =
-            TrackStatus { rendition: RenditionId(0), head: Some(ChunkNumber(1 << 40)), lags: depths.clone(), depths };
+            TrackStatus { rendition: RenditionId(0), head: Some(ChunkNumber(1 << 40)), lags: depths.clone(), branches: depths.clone(), depths };
         Status {
             epoch: self.epoch,
             catalogue_version: 0,

@@ -127,6 +127,7 @@ impl Peer {
             head: t.window.head(),
             depths: Bytes::from(t.depths(now)),
             lags: Bytes::from(t.lags(self.uploads.wait)),
+            branches: Bytes::from(t.branches(self.id)),
         };
         Status {
             epoch: self.catalogue.as_ref().map(|c| c.epoch).unwrap_or_default(),
@@ -171,7 +172,8 @@ impl Peer {
     pub(super) fn status_told(&mut self, now: Now, peer: PeerId, status: Status, out: &mut Vec<Output>) {
         self.fetch_missing_catalogue(peer, &status, out);
         let Some(neighbour) = self.neighbours.find_mut(peer) else { return };
-        let sound = status.tracks.iter().all(|t| t.depths.len() <= MAX_DEPTHS && t.lags.len() <= MAX_DEPTHS);
+        let fits = |list: &Bytes| list.len() <= MAX_DEPTHS;
+        let sound = status.tracks.iter().all(|t| fits(&t.depths) && fits(&t.lags) && fits(&t.branches));
         if sound {
             neighbour.status = Some(status);
             self.orphans_look_at_once(now.mono);

@@ -122,16 +122,20 @@ impl Peer {
         let age = clock.seconds_since(segment.announcement.stated(index)).max(heard);
         let open = |peer: PeerId| self.requests.count(|r| r.to == peer && r.purpose == Purpose::Get);
         let noise = self.rng.next_u64();
+        let branch = track.substreams[usize::from(s)].branch(self.id);
+        let is_child = |peer: PeerId| self.uploads.children_of(track.rendition, s).any(|child| child == peer);
         let candidates = self.neighbours.iter().filter_map(|n| {
             let able = n.role == Some(Role::Viewer) && n.uplink_bps() > 0 && Some(n.peer) != parent;
             let told = n.track_in(track.rendition, track.epoch).filter(|_| able)?;
             let after = told.lag(s).map(|lag| lag + HELD_MARGIN);
             let by_now = age >= after.unwrap_or(track.pace.held_after.as_secs_f64());
             let holds = by_now || told.head.is_some_and(|head| head >= number);
+            // Where the tree is cut off further up it waits with us.
+            let is_cut_off = branch.is_some() && told.branch(s) == branch || is_child(n.peer);
             let open = if holds && !tried(n.peer) { open(n.peer) } else { OPEN_PER_NEIGHBOUR_MAX };
             // Who is nearer the source in this substream has it earlier.
             let depth = told.depth(s).unwrap_or(TrackStatus::NO_PATH);
-            let order = (n.proximity > 1, open, depth, n.strikes, crate::rng::mix(n.digest ^ noise));
+            let order = (is_cut_off, n.proximity > 1, open, depth, n.strikes, crate::rng::mix(n.digest ^ noise));
             (open < OPEN_PER_NEIGHBOUR_MAX).then_some((order, n.peer))
         });
         candidates.min_by_key(|(order, _)| *order).map(|(_, peer)| peer)

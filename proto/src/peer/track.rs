@@ -267,6 +267,11 @@ impl Track {
         self.substreams.iter().map(|s| s.lag.map_or(u8::MAX, |lag| told(lag + wait))).collect()
     }
 
+    /// Which branch of its tree each substream comes by, as told to neighbours.
+    pub(crate) fn branches(&self, own: PeerId) -> Vec<u8> {
+        self.substreams.iter().map(|s| s.branch(own).unwrap_or_default()).collect()
+    }
+
     /// How far from the origin we are in each substream.
     pub(crate) fn depths(&self, now: Time) -> Vec<u8> {
         let missed = self.few_chunks();
@@ -295,6 +300,13 @@ impl Substream {
             () if self.parent.is_some() && !self.path.is_empty() => self.path.len().min(200) as u8,
             () => TrackStatus::NO_PATH,
         }
+    }
+
+    /// See [`TrackStatus::branches`].
+    pub(crate) fn branch(&self, own: PeerId) -> Option<u8> {
+        let below = self.path.len().checked_sub(ROOT_CHILD_PATH)?;
+        let tag = if below == 0 { own.tag() } else { self.path[below - 1] };
+        Some((tag as u8).max(1))
     }
 
     /// A chunk came as it should, this long after the broadcaster stated it.

@@ -105,6 +105,8 @@ message! {
         /// How long its chunks take from the broadcaster's statement to here per substream, in units of
         /// [`TrackStatus::LAG_UNIT`]; 255: longer, or unknown.
         4 => lags: Bytes,
+        /// By way of which child of a root it is fed per substream, or that it is one: the low byte of the tag; 0: none is known.
+        5 => branches: Bytes,
     }
 }
 
@@ -121,6 +123,11 @@ impl TrackStatus {
     pub fn depth(&self, substream: u8) -> Option<u8> {
         let depth = *self.depths.get(usize::from(substream))?;
         (depth != Self::NO_PATH).then_some(depth)
+    }
+
+    /// What [`Self::branches`] says of a substream.
+    pub fn branch(&self, substream: u8) -> Option<u8> {
+        self.branches.get(usize::from(substream)).copied().filter(|branch| *branch != 0)
     }
 
     /// What [`Self::lags`] says of a substream, seconds; `None` if unknown.

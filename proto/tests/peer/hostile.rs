@@ -52,7 +52,8 @@ fn statuses() -> impl Strategy<Value = Status> {
         |(epoch, depths, head, free_slots, uplink_bps)| {
             let lags = Bytes::from(depths.iter().rev().copied().collect::<Vec<u8>>());
             let head = head.map(ChunkNumber);
-            let track = TrackStatus { rendition: RENDITION, head, depths: Bytes::from(depths), lags };
+            let (depths, branches) = (Bytes::from(depths), lags.clone());
+            let track = TrackStatus { rendition: RENDITION, head, depths, lags, branches };
             Status {
                 epoch: Epoch(epoch),
                 catalogue_version: 1,

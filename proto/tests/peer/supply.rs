@@ -391,3 +391,32 @@ fn a_new_parent_is_not_blamed_for_what_the_one_before_did_not_bring() {
     };
     assert!(!out.iter().any(doubted));
 }
+
+#[test]
+fn a_late_chunk_is_asked_of_another_branch_of_the_tree_first() {
+    const ROOT: u32 = 0x77;
+    let asked = |other: u8| {
+        let mut rig = Rig::viewer(true);
+        let mut out = rig.meet(id(2), status(1, 7, 1_000_000));
+        out.extend(rig.announce(0));
+        out.extend(plain(rig.pass(SECOND / 10)));
+        let (open, parent, _, number) = requests(&out).remove(0);
+        let substream = number as usize % usize::from(SUBSTREAMS);
+        // Nearest first: the parent, which is the root's child, the root, the broadcaster.
+        rig.respond(open, number, vec![parent.tag(), ROOT, SOURCE.tag()]);
+        rig.check(number, Some(parent), true);
+        for n in [4, 5, 6] {
+            let mut told = status(3, 2 * CHUNKS, 1_000_000);
+            let mut branches = [0; SUBSTREAMS as usize];
+            branches[substream] = if n == other { 0x99 } else { parent.tag() as u8 };
+            told.tracks[0].branches = Bytes::copy_from_slice(&branches);
+            rig.meet(id(n), told);
+        }
+        let next = number + u64::from(SUBSTREAMS);
+        let asked = requests(&plain(rig.pass(2 * SECOND))).into_iter().find(|r| r.2 == Kind::Get && r.3 == next);
+        asked.expect("repaired").1
+    };
+    for other in [4, 5, 6] {
+        assert_eq!(asked(other), id(other));
+    }
+}
