@@ -245,16 +245,22 @@ impl Media {
     }
 
     /// What a newcomer needs: the catalogue as it was signed and, if it says of which rendition, the newest statements; not
-    /// those before segment `since`, if that is here.
-    pub fn newest(&self, rendition: Option<RenditionId>, since: Option<SegmentNumber>) -> Window {
+    /// those before segment `since`, if that is here, nor of it what says only what is `known`, as a `WindowRequest` has it.
+    pub fn newest(&self, of: Option<RenditionId>, since: Option<SegmentNumber>, known: Option<ChunkNumber>) -> Window {
         let catalogue = self.signed_catalogue();
         let held = self.held();
-        let segments = rendition.and_then(|rendition| held.tracks.get(&rendition)).map(|track| &track.segments);
-        let known = segments.and_then(|all| all.iter().rposition(|s| Some(s.announcement.segment) == since));
-        let skip = segments.map_or(0, |all| all.len().saturating_sub(WINDOW_SEGMENTS)).max(known.unwrap_or(0));
-        let proofs = segments.into_iter().flatten().skip(skip).map(|s| &s.proof).filter(|proof| !proof.is_empty());
-        let announcements = proofs.clone().map(|proof| proof.signed.clone()).collect();
-        let mut continuations: Vec<_> = proofs.flat_map(Proof::chain).collect();
+        let segments = of.and_then(|rendition| held.tracks.get(&rendition)).map(|track| &track.segments);
+        let begun = segments.and_then(|all| all.iter().rposition(|s| Some(s.announcement.segment) == since));
+        let skip = segments.map_or(0, |all| all.len().saturating_sub(WINDOW_SEGMENTS)).max(begun.unwrap_or(0));
+        let (mut announcements, mut continuations) = (Vec::new(), Vec::new());
+        for segment in segments.into_iter().flatten().skip(skip).filter(|s| !s.proof.is_empty()) {
+            let known = known.filter(|_| Some(segment.announcement.segment) == since);
+            let rest = known.and_then(|known| segment.proof.beyond(&segment.announcement, known));
+            if rest.is_none() {
+                announcements.push(segment.proof.signed.clone());
+            }
+            continuations.extend(rest.unwrap_or_else(|| segment.proof.chain()));
+        }
         continuations.drain(..continuations.len().saturating_sub(WINDOW_CONTINUATIONS));
         Window { catalogue, announcements, continuations }
     }

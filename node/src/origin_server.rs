@@ -162,11 +162,11 @@ async fn file(
 /// What a viewer's node begins with, a round trip or two earlier than the mesh can tell it: every statement proves itself.
 async fn statements(State(shared): State<Arc<Shared>>, Path(rendition): Path<String>, headers: HeaderMap) -> Response {
     let Ok(rendition) = rendition.parse().map(RenditionId) else { return unknown() };
-    reply::bytes(&headers, shared.media.newest(Some(rendition), None).encode(), kind(STATEMENTS, Keep::Briefly))
+    reply::bytes(&headers, shared.media.newest(Some(rendition), None, None).encode(), kind(STATEMENTS, Keep::Briefly))
 }
 
 async fn catalogue_alone(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
-    reply::bytes(&headers, shared.media.newest(None, None).encode(), kind(STATEMENTS, Keep::Briefly))
+    reply::bytes(&headers, shared.media.newest(None, None, None).encode(), kind(STATEMENTS, Keep::Briefly))
 }
 
 async fn media_playlist(

@@ -207,8 +207,13 @@ impl Life {
 
     fn status(&self) -> Status {
         let depths = Bytes::from(vec![0; 8]);
-        let track =
-            TrackStatus { rendition: RenditionId(0), head: Some(ChunkNumber(1 << 40)), lags: depths.clone(), branches: depths.clone(), depths };
+        let track = TrackStatus {
+            rendition: RenditionId(0),
+            head: Some(ChunkNumber(1 << 40)),
+            lags: depths.clone(),
+            branches: depths.clone(),
+            depths,
+        };
         Status {
             epoch: self.epoch,
             catalogue_version: 0,

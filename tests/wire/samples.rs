@@ -109,7 +109,7 @@ sample!(TrackStatus requires [1] { rendition: rendition(), head: of(chunk()), de
 
 sample!(Cancel requires [1, 2, 3] { epoch: epoch(), rendition: rendition(), number: chunk(), leaves: any::<bool>(), feedback: of(Feedback::sample()) });
 
-sample!(WindowRequest requires [] { rendition: of(rendition()), since: of((0..1u64 << 62).prop_map(SegmentNumber)) });
+sample!(WindowRequest requires [] { rendition: of(rendition()), since: of((0..1u64 << 62).prop_map(SegmentNumber)), known: of(chunk()) });
 
 sample!(Window requires [] { catalogue: blob(), announcements: vec(blob(), 0..13), continuations: vec(blob(), 0..13) });
 

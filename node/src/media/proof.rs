@@ -95,11 +95,25 @@ impl Proof {
 
     /// The fewest continuations that say what the announcement as it was signed doesn't, in order.
     pub(super) fn chain(&self) -> Vec<Bytes> {
-        let (mut reached, mut chain) = (self.said, Vec::new());
+        self.chain_from(self.said).0
+    }
+
+    /// The same for what is said before chunk `known` of a segment, where its end counts as one more; `None` if only the
+    /// announcement itself says all the rest.
+    pub(super) fn beyond(&self, announcement: &Announcement, known: ChunkNumber) -> Option<Vec<Bytes>> {
+        let index = known.0.checked_sub(announcement.first_chunk.0)?;
+        let all = announcement.chunk_count();
+        let (chain, reached) = self.chain_from((index.min(all) as usize, index > all && !announcement.growing));
+        let newest = self.more.last().map_or(self.said, |more| more.said.max(self.said));
+        (reached >= newest).then_some(chain)
+    }
+
+    fn chain_from(&self, mut reached: Reach) -> (Vec<Bytes>, Reach) {
+        let mut chain = Vec::new();
         while let Some(more) = self.more.iter().rfind(|more| more.begin <= reached.0 && more.said > reached) {
             reached = more.said;
             chain.push(more.signed.clone());
         }
-        chain
+        (chain, reached)
     }
 }

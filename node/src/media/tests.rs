@@ -294,13 +294,13 @@ fn what_is_told_piece_by_piece_is_passed_on_so_until_it_is_told_as_one() {
     assert_eq!(rider(1), more_of(1..3, "more 3"), "and what comes next");
     assert_eq!(rider(2), more_of(2..4, "more 4"));
     assert_eq!(rider(3), more_of(2..4, "more 4"));
-    let window = media.newest(Some(RENDITION), None);
+    let window = media.newest(Some(RENDITION), None, None);
     assert_eq!((window.announcements, window.continuations), (vec!["first two".into()], vec!["more 4".into()]));
     assert_eq!(media.stated_by(&said(4), &"all".into()), None, "not as one");
     assert!(media.announce(said(4), "all".into()));
     assert_eq!(media.stated_by(&said(4), &"all".into()), Some(said(4)));
     assert_eq!(media.stated_by(&said(4), &"another's".into()), None, "with a signature nobody looked at");
-    let window = media.newest(Some(RENDITION), None);
+    let window = media.newest(Some(RENDITION), None, None);
     assert_eq!((window.announcements, window.continuations), (vec!["all".into()], vec![]));
 }
 
@@ -316,7 +316,7 @@ fn what_ends_a_segment_is_told_instead_of_what_it_repeats() {
     }
     let rider = media.rider(RENDITION, Epoch(1), ChunkNumber(3)).expect("signed");
     assert_eq!(rider.envelope, Envelope::Continuation("end".into()));
-    assert_eq!(media.newest(Some(RENDITION), None).continuations, ["end"]);
+    assert_eq!(media.newest(Some(RENDITION), None, None).continuations, ["end"]);
 }
 
 #[test]
@@ -325,8 +325,32 @@ fn who_knows_the_beginning_is_told_what_follows() {
     for number in 3..6 {
         media.announce(Arc::new(samples::announcement(1, number)), Bytes::from(format!("signed {number}")));
     }
-    let told = |since: Option<u64>| media.newest(Some(RENDITION), since.map(SegmentNumber)).announcements;
+    let told = |since: Option<u64>| media.newest(Some(RENDITION), since.map(SegmentNumber), None).announcements;
     assert_eq!(told(Some(4)), ["signed 4", "signed 5"]);
     assert_eq!(told(Some(9)).len(), 3, "that one isn't here: all there is");
     assert_eq!(told(None).len(), 3);
+}
+
+#[test]
+fn who_knows_a_part_of_a_segment_is_told_the_rest_of_it() {
+    let media = empty();
+    let grown = |parts, growing| Announcement { growing, ..samples::grown(0, parts) };
+    media.announce(Arc::new(grown(2, true)), "first two".into());
+    for (parts, growing) in [(3, true), (4, true), (4, false)] {
+        let announcement = grown(parts, growing);
+        let more = Continuation::of(&announcement, 2).expect("more than that");
+        let signed = if growing { format!("to {parts}") } else { "end".into() };
+        media.continued(Arc::new(announcement), &more, signed.into());
+    }
+    let told = |known| {
+        let window = media.newest(Some(RENDITION), Some(SegmentNumber(0)), Some(ChunkNumber(known)));
+        [window.announcements, window.continuations].concat()
+    };
+    assert_eq!(told(0), ["first two", "end"], "what its beginning is only the announcement says");
+    assert_eq!(told(1), ["to 3", "end"]);
+    assert_eq!(told(2), ["end"]);
+    assert_eq!(told(4), ["end"], "it isn't known to have ended");
+    assert_eq!(told(5), [""; 0]);
+    media.announce(Arc::new(samples::grown(1, 1)), "the next".into());
+    assert_eq!(told(5), ["the next"]);
 }

@@ -178,7 +178,7 @@ impl Driver {
                 Err(why) => return channel.say_last(ControlResponse::refused(why)),
             }
         } else if let Some(window) = request.window {
-            response.window = Some(self.media.newest(window.rendition, window.since));
+            response.window = Some(self.media.newest(window.rendition, window.since, window.known));
         } else if let Some(status) = request.status {
             self.inputs.push_back(Input::StatusTold { peer, status });
         } else if let Some(cancel) = request.cancel {

@@ -22,7 +22,8 @@ impl Driver {
             Output::Ban { peer, reason } => self.ban(peer, reason),
             Output::Tell { to, request } => self.tell(to, *request),
             Output::FetchWindow { from, rendition, since } => {
-                let window = Some(WindowRequest { rendition, since });
+                let (since, known) = since.unzip();
+                let window = Some(WindowRequest { rendition, since, known });
                 self.tell(from, ControlRequest { window, ..ControlRequest::none() });
             }
             Output::Subscribe { rendition } => {

@@ -76,7 +76,7 @@ async fn statements_are_there_for_viewers_to_begin_with() {
     let viewers = crate::origin::Origin::new(link).expect("a client");
     for rendition in [None, Some(RenditionId(0)), Some(RenditionId(7))] {
         let told = viewers.fetch_statements(rendition).await.expect("an answer").expect("a broadcaster's server");
-        assert_eq!(told, media.newest(rendition, None), "{rendition:?}");
+        assert_eq!(told, media.newest(rendition, None, None), "{rendition:?}");
     }
     let answer = origin.get("/0/statements.cbor").await;
     assert_eq!(

@@ -233,8 +233,9 @@ pub enum Output {
         from: PeerId,
         /// Which; `None`: the catalogue alone.
         rendition: Option<RenditionId>,
-        /// What comes before this segment is known.
-        since: Option<SegmentNumber>,
+        /// What comes before this segment is known, and what is said of its chunks before this one; that it ends counts as one
+        /// more.
+        since: Option<(SegmentNumber, ChunkNumber)>,
     },
     /// Follow a rendition's announcements on gossipsub.
     Subscribe {

@@ -107,8 +107,8 @@ impl Pace {
             due,
             catch_up: due.mul_f64(0.5),
             patience: Patience {
-                min: due.as_secs_f64() * 0.4,
-                max: due.as_secs_f64() * 0.7,
+                min: due.as_secs_f64() * 0.35,
+                max: due.as_secs_f64() * 0.65,
                 a_hop: due.as_secs_f64() * 0.015,
             },
             root_silent_after: due.as_secs_f64() * 0.5,

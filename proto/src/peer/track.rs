@@ -241,10 +241,12 @@ impl Track {
         self.unchecked.iter().find(|u| !u.asked && self.pace.silent_after.is_some())
     }
 
-    /// The first segment of which something may be missing.
-    pub(crate) fn known_since(&self) -> Option<SegmentNumber> {
+    /// The first segment of which something may be missing, and how much of it is known, as [`super::io::Output::FetchWindow`]
+    /// has it.
+    pub(crate) fn known_since(&self) -> Option<(SegmentNumber, ChunkNumber)> {
         let open = self.window.segments.iter().find(|s| s.announcement.growing).or(self.window.segments.back());
-        open.map(|s| s.announcement.segment).filter(|_| self.hole_asks == 0)
+        let said = open.map(|s| &s.announcement).filter(|_| self.hole_asks == 0)?;
+        Some((said.segment, ChunkNumber(said.end_chunk().0 + u64::from(!said.growing))))
     }
 
     /// This neighbour is asked for announcements: nobody may be telling us of chunks before they come any more.

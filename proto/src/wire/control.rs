@@ -160,6 +160,8 @@ message! {
         1 => rendition: Option<RenditionId>,
         /// Not those before this segment, if the asked has it.
         2 => since: Option<SegmentNumber>,
+        /// What that segment's announcement says of chunks before this one is known as well. That it ends counts as one more.
+        3 => known: Option<ChunkNumber>,
     }
 }
 

@@ -255,3 +255,17 @@ fn who_hears_of_chunks_before_they_come_wants_no_statements_with_them() {
     let outran = arrives(&mut rig, &twice, 8);
     assert_eq!(informed(&outran, 12), Some(false));
 }
+
+#[test]
+fn who_asks_for_news_says_what_it_knows() {
+    let (mut rig, mut out) = viewer_with_neighbours();
+    let since = |out: &[Output]| {
+        let asked = |o: &Output| if let Output::FetchWindow { since, .. } = o { *since } else { None };
+        out.iter().rev().find_map(asked)
+    };
+    out.extend(plain(rig.pass(8 * BEAT)));
+    assert_eq!(since(&out), Some((SegmentNumber(0), ChunkNumber(1))));
+    let mut out = rig.feed(Input::Announced { announcement: growing(0, CHUNKS, rig.now) });
+    out.extend(plain(rig.pass(8 * BEAT)));
+    assert_eq!(since(&out), Some((SegmentNumber(0), ChunkNumber(CHUNKS + 1))), "that it has ended, too");
+}

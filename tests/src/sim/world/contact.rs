@@ -112,13 +112,13 @@ impl World {
         NeighbourInfo { peer: peer_id(viewer), addrs: vec![ADDR], region }
     }
 
-    pub(super) fn fetch_window(&mut self, who: u32, from: u32, since: Option<SegmentNumber>) {
+    pub(super) fn fetch_window(&mut self, who: u32, from: u32, since: Option<(SegmentNumber, ChunkNumber)>) {
         let other = self.node(from);
         let holds = other.alive && (other.following || from == SOURCE);
         if !holds || self.blocked(who, from) {
             return; // the machine asks again
         }
-        let unknown = since.map_or(usize::MAX, |since| self.said.len() - since.0 as usize);
+        let unknown = since.map_or(usize::MAX, |(since, _)| self.said.len() - since.0 as usize);
         let segments = unknown.min(WINDOW_SEGMENTS).min(self.said.len());
         let bytes = self.newest().map_or(0, |a| a.encode().len()) * segments;
         self.meter.control(CATALOGUE_BYTES + bytes + MESSAGE_OVERHEAD);
