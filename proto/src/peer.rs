@@ -445,7 +445,7 @@ impl Peer {
         }
         let others = |p: &PeerId| substream.parent.is_some_and(|parent| parent != *p) && substream.trial != Some(*p);
         let repaired = from.filter(others);
-        let late = ahead && substream.waits_too_long(now.mono, heard, patience);
+        let late = ahead && substream.is_overdue(now.mono, heard, patience);
         let awaited = substream.in_flight.is_some_and(|ahead| ahead.number == number);
         let was_trial = self.cancel_if_here(now, t, number, out);
         self.stats.repaired_chunks += u64::from(repaired.is_some());

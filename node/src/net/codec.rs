@@ -78,8 +78,7 @@ impl request_response::Codec for ChunkCodec {
         let header = read_exactly(io, header_len).await?;
         let header = ChunkHeader::decode(&header).map_err(invalid)?;
         let body_len = read_len(io, MAX_CHUNK_LEN).await?;
-        let framed = header_len + length_of(header_len) + length_of(body_len);
-        self.0.fetch_add(framed as u64, Ordering::Relaxed);
+        count(&self.0, framed(header_len) + length_of(body_len));
         let body = read_exactly(io, body_len).await?;
         Ok(ChunkAnswer { header, body: body.into(), spread: began.elapsed() })
     }
@@ -96,7 +95,7 @@ impl request_response::Codec for ChunkCodec {
         T: AsyncWrite + Unpin + Send,
     {
         write_counted(io, &answer.header.encode(), &self.0).await?;
-        self.0.fetch_add(length_of(answer.body.len()) as u64, Ordering::Relaxed);
+        count(&self.0, length_of(answer.body.len()));
         write_framed(io, &answer.body).await
     }
 }
@@ -141,7 +140,7 @@ where
 
 async fn read_message<M: Message, T: AsyncRead + Unpin>(io: &mut T, max: usize, overhead: &Overhead) -> io::Result<M> {
     let len = read_len(io, max).await?;
-    overhead.fetch_add((length_of(len) + len) as u64, Ordering::Relaxed);
+    count(overhead, framed(len));
     M::decode(&read_exactly(io, len).await?).map_err(invalid)
 }
 
@@ -151,6 +150,15 @@ async fn read_len<T: AsyncRead + Unpin>(io: &mut T, max: usize) -> io::Result<us
         return Err(io::Error::new(io::ErrorKind::InvalidData, "longer than the protocol allows"));
     }
     Ok(len)
+}
+
+fn count(overhead: &Overhead, bytes: usize) {
+    overhead.fetch_add(bytes as u64, Ordering::Relaxed);
+}
+
+/// How many bytes a message of this length is with it.
+fn framed(len: usize) -> usize {
+    length_of(len) + len
 }
 
 /// How many bytes say a length.
@@ -165,7 +173,7 @@ async fn read_exactly<T: AsyncRead + Unpin>(io: &mut T, len: usize) -> io::Resul
 }
 
 async fn write_counted<T: AsyncWrite + Unpin>(io: &mut T, bytes: &[u8], overhead: &Overhead) -> io::Result<()> {
-    overhead.fetch_add((length_of(bytes.len()) + bytes.len()) as u64, Ordering::Relaxed);
+    count(overhead, framed(bytes.len()));
     write_framed(io, bytes).await
 }
 

@@ -80,8 +80,7 @@ impl Peer {
         {
             return Some(refusal(Vec::new()));
         }
-        // Who asks for exactly this chunk has heard of it.
-        let asked = Asked { from, id, kind: Kind::Get, knows: Knows { proof: true, ..Knows::of(request) } };
+        let asked = Asked { from, id, kind: Kind::Get, knows: Knows::of(request) };
         self.enqueue(now.mono, t, asked, number);
         None
     }
@@ -278,9 +277,10 @@ impl Peer {
         while let Some(ready) = self.uploads.next_send(now.mono, rate, self.uplink_unknown()) {
             let mut header = ChunkHeader::without_chunk(ChunkStatus::Chunk);
             header.number = Some(ready.number);
-            let path = self.path_told(ready.rendition, ready.substream);
-            if ready.ahead && ready.knows.path != Some(path_digest(&path)) {
-                header.path = path;
+            // Who asks for exactly this chunk has heard of it, and has no use for our path.
+            if ready.ahead {
+                let path = self.path_told(ready.rendition, ready.substream);
+                header.path = if ready.knows.path == Some(path_digest(&path)) { Vec::new() } else { path };
             }
             header.free_slots = self.free_slots();
             header.notice = self.uploads.must_go(now.mono, ready.to, ready.rendition, ready.substream);
@@ -289,7 +289,7 @@ impl Peer {
                 header.instead = others.take(INSTEAD_MAX).collect();
             }
             self.stats.sent_bytes += u64::from(ready.len);
-            let (of, rides) = ((ready.rendition, ready.epoch), !ready.knows.proof);
+            let (of, rides) = ((ready.rendition, ready.epoch), ready.ahead && !ready.knows.proof);
             out.push(Output::Answer { id: ready.id, header, of, rides });
         }
     }

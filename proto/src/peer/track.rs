@@ -337,7 +337,7 @@ impl Substream {
     }
 
     /// Whether what was `heard` of then should have been brought by now; not by who became the parent only later.
-    pub(crate) fn waits_too_long(&self, now: Time, heard: Time, patience: Patience) -> bool {
+    pub(crate) fn is_overdue(&self, now: Time, heard: Time, patience: Patience) -> bool {
         now.since(heard.max(self.since)).as_secs_f64() >= self.patience(patience)
     }
 

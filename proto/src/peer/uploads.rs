@@ -59,7 +59,7 @@ pub(crate) struct Ready {
     pub(crate) uplink_bps: u64,
     /// Since when it waits.
     pub(crate) since: Time,
-    /// Whether it was asked for ahead: only then its arrival is reported.
+    /// Whether it was asked for ahead: only then its arrival is reported, and something told with it.
     pub(crate) ahead: bool,
     pub(crate) knows: Knows,
 }

@@ -234,16 +234,7 @@ fn what_is_missing_between_two_statements_is_asked_of_who_sent_the_second() {
 #[test]
 fn who_hears_of_chunks_before_they_come_wants_no_statements_with_them() {
     let (mut rig, mut out) = viewer_with_neighbours();
-    let informed = |out: &[Output], of: u64| {
-        let asked = |o: &Output| {
-            if let Output::Request { request, .. } = o {
-                (request.number.0 == of).then_some(request.informed)
-            } else {
-                None
-            }
-        };
-        out.iter().find_map(asked)
-    };
+    let informed = |out: &[Output], of: u64| asked(out).find(|(_, r)| r.number.0 == of).map(|(_, r)| r.informed);
     out.extend(rig.feed(Input::Announced { announcement: growing(0, CHUNKS, rig.now) }));
     out.extend(plain(rig.pass(BEAT / 2)));
     assert_eq!(informed(&out, 0), Some(false), "nothing is known yet");

@@ -260,6 +260,11 @@ pub(crate) fn requests(out: &[Output]) -> Vec<(RequestId, PeerId, Kind, u64)> {
     out.iter().filter_map(asked).collect()
 }
 
+/// Whole chunk requests, and whom they go to.
+pub(crate) fn asked(out: &[Output]) -> impl Iterator<Item = (PeerId, &ChunkRequest)> {
+    out.iter().filter_map(|o| if let Output::Request { to, request, .. } = o { Some((*to, request)) } else { None })
+}
+
 /// Chunk ranges fetched from the origin.
 pub(crate) fn fetches(out: &[Output]) -> Vec<(RequestId, u64, u64)> {
     let fetch = |o: &Output| {

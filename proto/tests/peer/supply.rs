@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use starling_proto::wire::{Announcement, ChunkHeader, ChunkStatus, Kind, TrackStatus, path_digest};
+use starling_proto::wire::{Announcement, ChunkHeader, ChunkRequest, ChunkStatus, Kind, TrackStatus, path_digest};
 use starling_proto::{ChunkNumber, Input, Outcome, Output, PeerId, RequestId, SegmentNumber, WallTime};
 
 use crate::rig::*;
@@ -19,6 +19,12 @@ fn with_two_neighbours() -> (Rig, Vec<Output>) {
     let mut out = rig.announce(0);
     out.extend(plain(rig.pass(SECOND / 10)));
     (rig, out)
+}
+
+/// The first request: its id, whom it asks, who else could be asked, and for which chunk.
+fn first_of(out: &[Output]) -> (RequestId, PeerId, PeerId, u64) {
+    let (open, parent, _, number) = requests(out)[0];
+    (open, parent, if parent == id(2) { id(3) } else { id(2) }, number)
 }
 
 #[test]
@@ -124,8 +130,7 @@ fn a_repair_answered_with_another_chunk_leaves_no_hole() {
 #[test]
 fn an_answer_of_a_neighbour_gone_does_not_double_the_requests() {
     let (mut rig, out) = with_two_neighbours();
-    let (open, parent, _, number) = requests(&out)[0];
-    let other = if parent == id(2) { id(3) } else { id(2) };
+    let (open, parent, other, number) = first_of(&out);
     rig.feed(Input::Disconnected { peer: parent });
     rig.pass(SECOND / 5);
     assert!(rig.peer.parents().contains(&Some(other)));
@@ -215,8 +220,7 @@ fn of_silent_neighbours_no_answer_is_waited_for_when_only_the_origin_can_be_in_t
 #[test]
 fn a_late_parent_stays_until_another_delivers() {
     let (mut rig, out) = with_two_neighbours();
-    let (_, parent, _, number) = requests(&out)[0];
-    let other = if parent == id(2) { id(3) } else { id(2) };
+    let (_, parent, other, number) = first_of(&out);
     let substream = number as usize % usize::from(SUBSTREAMS);
     rig.pass(3 * SECOND / 2);
     let out = rig.check(number, Some(other), true);
@@ -347,11 +351,7 @@ fn a_path_that_is_not_told_again_is_as_it_was() {
     let (open, parent, _, number) = requests(&out)[0];
     let next = number + u64::from(SUBSTREAMS);
     let knows = |out: &[Output], number: u64| {
-        let asked = |o: &Output| {
-            let Output::Request { to, request, .. } = o else { return None };
-            (*to == parent && request.number.0 == number).then_some(request.path_known)
-        };
-        out.iter().find_map(asked)
+        asked(out).find(|(to, r)| *to == parent && r.number.0 == number).map(|(_, r)| r.path_known)
     };
     assert_eq!(knows(&out, number), Some(None));
     let path = vec![parent.tag(), 7, 8];
@@ -365,18 +365,14 @@ fn a_path_that_is_not_told_again_is_as_it_was() {
     // Of another parent no path is known.
     let mut out = rig.feed(Input::Disconnected { peer: parent });
     out.extend(plain(rig.pass(SECOND)));
-    let asked = |o: &Output| {
-        let Output::Request { request, .. } = o else { return None };
-        (request.kind == Kind::Next && request.number.0 % 4 == number % 4).then_some(request.path_known)
-    };
-    assert_eq!(out.iter().find_map(asked), Some(None));
+    let again = |r: &ChunkRequest| r.kind == Kind::Next && r.number.0 % 4 == number % 4;
+    assert_eq!(asked(&out).find(|(_, r)| again(r)).map(|(_, r)| r.path_known), Some(None));
 }
 
 #[test]
 fn a_new_parent_is_not_blamed_for_what_the_one_before_did_not_bring() {
     let (mut rig, out) = with_two_neighbours();
-    let (_, parent, _, number) = requests(&out)[0];
-    let other = if parent == id(2) { id(3) } else { id(2) };
+    let (_, parent, other, number) = first_of(&out);
     let substream = number as usize % usize::from(SUBSTREAMS);
     rig.meet(id(4), status(3, 7, 1_000_000));
     rig.pass(3 * SECOND / 2); // long enough to blame the parent
