@@ -125,6 +125,8 @@ pub struct Driver {
     pub(super) dials: Dials,
     pub(super) unproven: Vec<Unproven>,
     pub(super) apart: Vec<Apart>,
+    /// Announcements and their envelopes, of a start of the broadcaster whose catalogue isn't here yet.
+    pub(super) early: Vec<(Arc<Announcement>, Bytes)>,
     pub(super) strangers: Strangers,
     pub(super) fetched_tx: mpsc::Sender<Fetched>,
     pub(super) origin_differs: bool,
@@ -212,6 +214,7 @@ impl Driver {
             dials: Dials::default(),
             unproven: Vec::new(),
             apart: Vec::new(),
+            early: Vec::new(),
             strangers: Strangers::default(),
             fetched_tx,
             origin_differs: false,

@@ -31,6 +31,8 @@ pub(super) struct Apart {
     at: Instant,
 }
 
+/// Announcements kept without their catalogue: a window's worth for each of a few renditions.
+const EARLY_MAX: usize = 64;
 /// Continuations kept without what they continue: three seconds' worth for each of a few renditions.
 const APART_MAX: usize = 64;
 /// Chunks kept without their announcement: a segment's worth for each of a few renditions.
@@ -68,16 +70,26 @@ impl Driver {
         if !self.media.set_catalogue(catalogue.clone(), signed) {
             return;
         }
+        let epoch = catalogue.epoch;
         self.inputs.push_back(Input::CatalogueHeld { catalogue });
         for rendition in self.wanted_before_catalogue.drain(..) {
             self.inputs.push_back(Input::Followed { rendition });
         }
+        self.early.retain(|(announcement, _)| announcement.epoch >= epoch);
+        let due = self.early.extract_if(.., |(announcement, _)| announcement.epoch == epoch).collect();
+        self.announce_all(due);
     }
 
     /// Announcements' envelopes from a neighbour or from gossip, oldest first; taken up to the first that doesn't hold.
     pub(super) fn take_announcements(&mut self, envelopes: &[Bytes]) -> Result<(), StatementError> {
         let mut fresh = Vec::new();
         let taken = envelopes.iter().try_for_each(|envelope| self.check_announcement(envelope, &mut fresh));
+        self.announce_all(fresh);
+        taken
+    }
+
+    /// Takes announcements that hold, oldest first.
+    fn announce_all(&mut self, fresh: Vec<(Arc<Announcement>, Bytes)>) {
         if self.media.announce_all(fresh.iter().cloned()) {
             self.heard_at = Instant::now();
         }
@@ -86,7 +98,6 @@ impl Driver {
             self.prove(&announcement);
             self.join_apart(&announcement);
         }
-        taken
     }
 
     /// Tells the machine of an announcement, and which of its chunks are here already.
@@ -100,7 +111,9 @@ impl Driver {
         }
     }
 
-    /// Checks one, unless it is known already; then the machine only hears of it again.
+    /// Checks one, unless it is known already; then the machine only hears of it again. One that is ahead of its catalogue waits
+    /// for that: the machine follows nothing of a new start of the broadcaster before, and what it doesn't fetch no player must be
+    /// offered.
     fn check_announcement(
         &mut self,
         envelope: &Bytes,
@@ -111,8 +124,13 @@ impl Driver {
             self.tell_announced(&known);
             return Ok(());
         }
-        let announcement = statement::verify::<Announcement>(&self.stream_key, &self.stream, envelope)?;
-        fresh.push((Arc::new(announcement), envelope.clone()));
+        let announcement = Arc::new(statement::verify::<Announcement>(&self.stream_key, &self.stream, envelope)?);
+        let is_early = self.media.catalogue().is_none_or(|catalogue| catalogue.epoch < announcement.epoch);
+        if !is_early {
+            fresh.push((announcement, envelope.clone()));
+        } else if self.early.len() < EARLY_MAX {
+            self.early.push((announcement, envelope.clone()));
+        }
         Ok(())
     }
 
@@ -320,3 +338,6 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
