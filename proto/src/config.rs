@@ -23,8 +23,8 @@ pub struct Config {
     /// Taken for the uplink until there are measurements, bits per second. Low: a few seconds of a few children measure it,
     /// and whoever offers more than its link carries fails all of them (a guess).
     pub uplink_assumed_bps: u64,
-    /// Share of the uplink that children are taken on for; the rest is for repair and for the household, and keeps queues short
-    /// (research notes §3.3: 0.85).
+    /// Share of the uplink that is offered to children; the rest is for repair and for the household, and keeps queues short
+    /// (research notes §3.3: 0.85). One child more than fits may be taken on.
     pub uplink_share: f64,
     /// Neighbours to seek. Eight give every substream of eight a parent of its own (a guess within the 6–12 of gossipsub's mesh).
     pub neighbours_target: usize,

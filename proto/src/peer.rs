@@ -237,8 +237,10 @@ impl Peer {
         self.answer_all_parked(rendition, out);
         self.tracks.retain(|t| t.rendition != rendition);
         self.neighbours.forget_refusals(rendition);
-        if goes_on {
-            self.add_track(now, rendition);
+        if let (true, Some(catalogue)) = (goes_on, &self.catalogue) {
+            // What was said before its catalogue got here is news all the same.
+            let since = catalogue.issued.min(self.clock.now(now));
+            self.add_track(now.mono, rendition, since);
         }
     }
 
@@ -246,7 +248,7 @@ impl Peer {
         if self.tracks.iter().any(|t| t.rendition == rendition) || self.tracks.len() >= TRACKS_MAX {
             return;
         }
-        if self.add_track(now, rendition) {
+        if self.add_track(now.mono, rendition, self.clock.now(now)) {
             out.push(Output::Subscribe { rendition });
             self.contact.status_due(now.mono, Duration::ZERO);
             let newcomer = self.neighbours.viewers() == 0; // not somebody whose player changed the rendition
@@ -255,11 +257,10 @@ impl Peer {
         }
     }
 
-    fn add_track(&mut self, now: Now, rendition: RenditionId) -> bool {
+    fn add_track(&mut self, now: Time, rendition: RenditionId, joined: WallTime) -> bool {
         let Some(catalogue) = &self.catalogue else { return false };
         let Some(shape) = catalogue.rendition(rendition) else { return false };
-        let joined = self.clock.now(now);
-        self.tracks.push(Track::new(shape, catalogue.epoch, Pace::of(shape, &self.config), joined, now.mono));
+        self.tracks.push(Track::new(shape, catalogue.epoch, Pace::of(shape, &self.config), joined, now));
         true
     }
 
@@ -405,9 +406,7 @@ impl Peer {
         genuine: bool,
         out: &mut Vec<Output>,
     ) {
-        if !genuine {
-            self.stats.rejected_chunks += 1;
-        }
+        self.stats.rejected_chunks += u64::from(!genuine);
         if let (Some(peer), false) = (from, genuine) {
             self.ban(now, peer, "sent bytes the broadcaster did not sign", out);
         }
@@ -417,13 +416,11 @@ impl Peer {
             return self.dropped(now, rendition, epoch, number);
         };
         segment.asked.remove(index);
-        if genuine {
-            segment.at_origin.remove(index); // otherwise its fetch is still open: `origin_ended` closes it
-        }
         if !genuine {
             self.tracks[t].repair_at = now.mono;
-            return;
+            return; // if it came from the origin, the fetch is still open: `origin_ended` closes it
         }
+        segment.at_origin.remove(index);
         let len = u64::from(segment.announcement.lengths[index]);
         let fresh = segment.have.insert(index);
         let heard = segment.timing(index).heard;
@@ -434,7 +431,7 @@ impl Peer {
         }
         let (patience, ahead) = (self.tracks[t].pace.patience, self.tracks[t].pulls_ahead(number));
         let substream = &mut self.tracks[t].substreams[usize::from(s)];
-        if from.is_none() && substream.rank == Some(0) && substream.parent.is_none() {
+        if from.is_none() && substream.is_root() {
             substream.fed = now.mono;
             substream.path.clear();
             substream.lags_by(lag);
@@ -442,6 +439,8 @@ impl Peer {
         if from.is_some() && from == substream.parent {
             substream.arrived_after(now.mono.since(heard).as_secs_f64());
             substream.lags_by(lag);
+        } else {
+            substream.elsewhere = substream.elsewhere.saturating_add(1);
         }
         let others = |p: &PeerId| substream.parent.is_some_and(|parent| parent != *p) && substream.trial != Some(*p);
         let repaired = from.filter(others);

@@ -5,6 +5,8 @@
 mod clocks;
 #[path = "peer/contact.rs"]
 mod contact;
+#[path = "peer/cut_off.rs"]
+mod cut_off;
 #[path = "peer/hostile.rs"]
 mod hostile;
 #[path = "peer/parts.rs"]

@@ -99,7 +99,7 @@ impl Driver {
         let _ = self.swarm.disconnect_peer_id(libp2p_peer);
     }
 
-    fn tell(&mut self, to: PeerId, mut request: ControlRequest) {
+    pub(super) fn tell(&mut self, to: PeerId, mut request: ControlRequest) {
         let Some(peer) = identity::to_libp2p(&to) else { return };
         let is_hello = request.hello.is_some();
         if is_hello {

@@ -76,7 +76,8 @@ impl Driver {
             self.inputs.push_back(Input::Followed { rendition });
         }
         self.early.retain(|(announcement, _)| announcement.epoch >= epoch);
-        let due = self.early.extract_if(.., |(announcement, _)| announcement.epoch == epoch).collect();
+        let mut due: Vec<_> = self.early.extract_if(.., |(announcement, _)| announcement.epoch == epoch).collect();
+        due.sort_by_key(|(announcement, _)| (announcement.segment, announcement.end_chunk()));
         self.announce_all(due);
     }
 
@@ -126,12 +127,24 @@ impl Driver {
         }
         let announcement = Arc::new(statement::verify::<Announcement>(&self.stream_key, &self.stream, envelope)?);
         let is_early = self.media.catalogue().is_none_or(|catalogue| catalogue.epoch < announcement.epoch);
-        if !is_early {
+        if is_early {
+            self.keep_early(announcement, envelope.clone());
+        } else {
             fresh.push((announcement, envelope.clone()));
-        } else if self.early.len() < EARLY_MAX {
-            self.early.push((announcement, envelope.clone()));
         }
         Ok(())
+    }
+
+    /// Of several starts of the broadcaster the newest counts.
+    fn keep_early(&mut self, announcement: Arc<Announcement>, envelope: Bytes) {
+        self.early.retain(|(kept, signed)| kept.epoch >= announcement.epoch && *signed != envelope);
+        if self.early.iter().any(|(kept, _)| kept.epoch > announcement.epoch) {
+            return;
+        }
+        if self.early.len() >= EARLY_MAX {
+            self.early.remove(0);
+        }
+        self.early.push((announcement, envelope));
     }
 
     /// A continuation's envelope, that came with a chunk or with others.

@@ -246,7 +246,7 @@ impl Peer {
             first_us: Some(now.mono.before(spread).0 as u32),
         };
         let before = substream.feedback.replace((request.to, feedback));
-        substream.fed = now.mono;
+        (substream.fed, substream.elsewhere) = (now.mono, 0);
         if looped {
             self.refused_by(now, request, &[]);
             return true;

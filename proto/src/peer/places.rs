@@ -27,8 +27,13 @@ pub(crate) struct Standing {
 /// How many children fit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Limit {
-    /// A viewer: this many in all.
-    Slots(usize),
+    /// A viewer, in all.
+    Slots {
+        /// So many it tells others of.
+        told: usize,
+        /// So many it takes on, if asked.
+        most: usize,
+    },
     /// The broadcaster: this many in each substream.
     CopiesPerSubstream(usize),
 }
@@ -37,7 +42,7 @@ impl Limit {
     /// How long a child is served that has to go.
     pub(super) fn notice(self) -> Duration {
         match self {
-            Self::Slots(_) => NOTICE,
+            Self::Slots { .. } => NOTICE,
             Self::CopiesPerSubstream(_) => ROOT_NOTICE,
         }
     }
@@ -45,7 +50,7 @@ impl Limit {
     /// After how long the first may have the place of a silent one.
     pub(super) fn patience(self) -> Duration {
         match self {
-            Self::Slots(_) => SILENT_AFTER,
+            Self::Slots { .. } => SILENT_AFTER,
             Self::CopiesPerSubstream(_) => ROOT_SILENT_AFTER,
         }
     }
@@ -53,7 +58,7 @@ impl Limit {
     /// How many may be on their way out at a time.
     pub(super) fn leaving_max(self) -> usize {
         match self {
-            Self::Slots(max) => max / 4 + 1,
+            Self::Slots { told, .. } => told / 4 + 1,
             Self::CopiesPerSubstream(max) => max * 2,
         }
     }
@@ -61,7 +66,7 @@ impl Limit {
     /// Whether two children take room from one another.
     pub(super) fn is_shared(self, a: &Child, b: &Child) -> bool {
         match self {
-            Self::Slots(_) => true,
+            Self::Slots { .. } => true,
             Self::CopiesPerSubstream(_) => a.rendition == b.rendition && a.substream == b.substream,
         }
     }

@@ -24,6 +24,12 @@ const OPEN_MAX: usize = 24;
 const MISSING_MAX: usize = OPEN_MAX * 4;
 /// Fetches from the origin open at once.
 const ORIGIN_OPEN_MAX: usize = 4;
+/// Who has children, and got so much of a substream in a row otherwise than by a parent, is a root and asks the origin at once.
+/// What it gets by repair comes too late for those below, who all repair as well: where uplinks are scarce most of a tree's
+/// work is in vain then (measured, see tests/ABLATIONS.md).
+const CUT_OFF_AFTER: Duration = Duration::from_secs(7);
+/// A parent that didn't refuse for so long has taken us on (a guess: some round trips).
+const TAKEN_ON_AFTER: Duration = Duration::from_secs(2);
 /// Failures in a row after which a neighbour is let go.
 pub(super) const STRIKES_MAX: u8 = 5;
 /// A neighbour that refused or did not answer is asked again after this.
@@ -48,6 +54,7 @@ impl Peer {
                 continue;
             }
             self.look_above(now, t, out);
+            self.look_below(now.mono, t);
             let missing = self.missing(now.mono, t);
             self.tracks[t].repair_at = missing.iter().map(|m| m.look_at(now.mono)).min().unwrap_or(Time::NEVER);
             // Beyond so many there may be one that isn't among them.
@@ -63,6 +70,21 @@ impl Peer {
             if origin_due {
                 self.ask_origin(now, t, out);
             }
+        }
+    }
+
+    /// Finds the substreams in which a tree hangs from us and we hang from nobody.
+    fn look_below(&mut self, now: Time, t: usize) {
+        let track = &mut self.tracks[t];
+        let a_chunk = track.lasting(1).max(Duration::from_millis(1));
+        let patience = CUT_OFF_AFTER.div_duration_f64(a_chunk).ceil() as u32;
+        for (s, substream) in track.substreams.iter_mut().enumerate() {
+            let taken_on = substream.parent.is_some() && now.since(substream.since) >= TAKEN_ON_AFTER;
+            let unfed = u32::from(substream.elsewhere).checked_sub(patience);
+            // The origin is quicker than any parent: one that has its own back is let bring a chunk now and then.
+            let is_due = |unfed: u32| !taken_on || unfed % (patience + 1) < patience;
+            substream.cut_off =
+                unfed.is_some_and(is_due) && self.uploads.children_of(track.rendition, s as u8).next().is_some();
         }
     }
 
@@ -131,11 +153,11 @@ impl Peer {
             let by_now = age >= after.unwrap_or(track.pace.held_after.as_secs_f64());
             let holds = by_now || told.head.is_some_and(|head| head >= number);
             // Where the tree is cut off further up it waits with us.
-            let is_cut_off = branch.is_some() && told.branch(s) == branch || is_child(n.peer);
+            let waits_too = branch.is_some() && told.branch(s) == branch || is_child(n.peer);
             let open = if holds && !tried(n.peer) { open(n.peer) } else { OPEN_PER_NEIGHBOUR_MAX };
             // Who is nearer the source in this substream has it earlier.
             let depth = told.depth(s).unwrap_or(TrackStatus::NO_PATH);
-            let order = (is_cut_off, n.proximity > 1, open, depth, n.strikes, crate::rng::mix(n.digest ^ noise));
+            let order = (waits_too, n.proximity > 1, open, depth, n.strikes, crate::rng::mix(n.digest ^ noise));
             (open < OPEN_PER_NEIGHBOUR_MAX).then_some((order, n.peer))
         });
         candidates.min_by_key(|(order, _)| *order).map(|(_, peer)| peer)
@@ -208,6 +230,7 @@ impl Peer {
                 }
             }
             if !complete {
+                track.origin_retry = retry;
                 segment.spans.iter_mut().for_each(|span| span.timing.origin_at = span.timing.origin_at.max(retry));
             }
         }
@@ -305,11 +328,13 @@ impl Peer {
 }
 
 impl Track {
-    /// When our timer lets us fetch a chunk from the origin: at once as its seed, a little later as the backup, unless the
-    /// broadcaster serves us.
+    /// When our timer lets us fetch a chunk from the origin: at once as the root of a tree or its seed, a little later as the
+    /// backup, unless the broadcaster serves us.
     fn origin_at(&self, number: ChunkNumber, timer: Time, heard: Time, served: bool) -> Time {
-        match self.substreams[usize::from(self.substream_of(number))].rank {
-            Some(0) if !served => heard,
+        let substream = &self.substreams[usize::from(self.substream_of(number))];
+        match substream.rank {
+            _ if substream.cut_off => heard.max(self.origin_retry),
+            Some(0) if !served => heard.max(self.origin_retry),
             Some(1) if !served => timer.min(heard + self.pace.backup_wait),
             Some(_) | None => timer,
         }

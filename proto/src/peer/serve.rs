@@ -20,6 +20,9 @@ const PARKED_PER_NEIGHBOUR_MAX: usize = 32;
 /// What receiving takes of the uplink, as a share of what is received: requests, acknowledgements, statuses (in the lab a
 /// viewer of 1 Mbit/s sends some 60 kbit/s beside chunks).
 const RECEIVING_COST: f64 = 0.06;
+/// Who is asked for a place when its slots are taken gives one more, if its link is known and it then promises no more than this
+/// share of what it sends at: slots are whole substreams, and half of one lies idle on average (tests/ABLATIONS.md).
+const FULLEST_SHARE: f64 = 0.93;
 /// A viewer's uplink is measured, and it has neighbours, some seconds after it came (in the lab); while at least so many and
 /// half the audience are that old, nobody younger becomes a root (guesses).
 const SETTLED_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
@@ -156,25 +159,39 @@ impl Peer {
     fn limit(&self, t: usize) -> Limit {
         match self.config.role {
             Role::Source => Limit::CopiesPerSubstream(self.config.source_copies),
-            Role::Viewer => Limit::Slots(self.slots(t)),
+            Role::Viewer => {
+                let told = self.slots(t);
+                let is_sure = told > 0 && !self.uplink_unknown();
+                let fullest = self.fits(t, self.offered_bps(FULLEST_SHARE)).clamp(told, told + 1);
+                Limit::Slots { told, most: if is_sure { fullest } else { told } }
+            }
         }
     }
 
-    /// How many substream children the uplink carries at this track's rate.
+    /// How many substream children the uplink carries at this track's rate; so many are told of.
     fn slots(&self, t: usize) -> usize {
+        self.fits(t, self.uplink_bps())
+    }
+
+    /// How many substreams of this track fit into `bps`.
+    fn fits(&self, t: usize, bps: f64) -> usize {
         let track = &self.tracks[t];
         if track.is_leaf {
             return 0;
         }
         let Some(rate) = track.rate_bps() else { return usize::from(track.count()) };
         let per_child = (rate / f64::from(track.count())).max(1.0);
-        ((self.uplink_bps() / per_child) as usize).min(SLOTS_MAX)
+        ((bps / per_child) as usize).min(SLOTS_MAX)
     }
 
     /// Upload we offer, bits per second: less than we send at, or every chunk would wait for the one before it, and less what
     /// our own requests and acknowledgements take.
     pub(super) fn uplink_bps(&self) -> f64 {
-        (self.pace_bps() * self.config.uplink_share - self.received_bps() * RECEIVING_COST).max(0.0)
+        self.offered_bps(self.config.uplink_share)
+    }
+
+    fn offered_bps(&self, share: f64) -> f64 {
+        (self.pace_bps() * share - self.received_bps() * RECEIVING_COST).max(0.0)
     }
 
     /// Rate of all that is followed, bits per second.

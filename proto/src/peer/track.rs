@@ -35,6 +35,8 @@ pub(crate) struct Track {
     pub(crate) hole_asks: u8,
     /// When something was last announced, and how often somebody was asked since for what is new.
     news: (Time, u8),
+    /// A fetch from the origin failed: no other that isn't late before then.
+    pub(crate) origin_retry: Time,
     /// When to look for repairs again.
     pub(crate) repair_at: Time,
     /// See [`Self::rate_bps`], with first chunk, end and number of the segments it is of.
@@ -62,6 +64,10 @@ pub(crate) struct Substream {
     pub(crate) path: Vec<u32>,
     /// When a chunk last came this way.
     pub(crate) fed: Time,
+    /// Chunks in a row that came another way than by a parent.
+    pub(crate) elsewhere: u16,
+    /// Nobody feeds us, though others depend on us: see [`super::repair`].
+    pub(crate) cut_off: bool,
     /// How the last chunk arrived, to be told with the next request.
     pub(crate) feedback: Option<(PeerId, Feedback)>,
     /// From announcement to arrival by way of the parent: mean and mean deviation, seconds (EWMA as RFC 6298 has it for round trips).
@@ -135,6 +141,7 @@ impl Track {
             window_at: Time::ZERO,
             hole_asks: 0,
             news: (Time::NEVER, 0),
+            origin_retry: Time::ZERO,
             repair_at: Time::NEVER,
             rate: Default::default(),
         }
@@ -284,24 +291,31 @@ impl Track {
 
     /// How long [`PATH_EXPIRY_CHUNKS`] of a substream take to be made, within bounds.
     fn few_chunks(&self) -> Duration {
+        self.lasting(PATH_EXPIRY_CHUNKS).clamp(self.pace.path_expiry_min, PATH_EXPIRY)
+    }
+
+    /// How long so many chunks of a substream take to be made.
+    pub(crate) fn lasting(&self, count: u64) -> Duration {
         let all = self.window.segments.iter().map(|s| &s.announcement);
         let (us, chunks) = all.fold((0, 0), |(us, n), a| (us + a.duration_us, n + a.lengths.len() as u64));
-        let each = us / chunks.max(1);
-        let few = each.saturating_mul(u64::from(self.count()) * PATH_EXPIRY_CHUNKS);
-        Duration::from_micros(few).clamp(self.pace.path_expiry_min, PATH_EXPIRY)
+        Duration::from_micros((us / chunks.max(1)).saturating_mul(u64::from(self.count()) * count))
     }
 }
 
 impl Substream {
     /// Distance from the origin; `fed`: something came this way lately.
     fn depth(&self, fed: bool) -> u8 {
-        let seeds = self.rank == Some(0) && self.parent.is_none();
         match () {
             () if !fed => TrackStatus::NO_PATH,
-            () if seeds => 0,
+            () if self.is_root() => 0,
             () if self.parent.is_some() && !self.path.is_empty() => self.path.len().min(200) as u8,
             () => TrackStatus::NO_PATH,
         }
+    }
+
+    /// Whether we have it from the origin and others have it from us.
+    pub(crate) fn is_root(&self) -> bool {
+        self.rank == Some(0) && self.parent.is_none() || self.cut_off
     }
 
     /// See [`TrackStatus::branches`].

@@ -161,7 +161,7 @@ impl Uploads {
         let weakest = self.rivals(&child, limit).min_by_key(|c| c.uplink_bps).cloned();
         let Some(weakest) = weakest else { return false };
         // Whom a broadcaster feeds has a whole tree below it.
-        let by_strength = matches!(limit, Limit::Slots(_));
+        let by_strength = matches!(limit, Limit::Slots { .. });
         let stronger = by_strength && child.uplink_bps >= weakest.uplink_bps.max(1).saturating_mul(REPLACE_FACTOR);
         let places = |peer| self.children.iter().filter(|c| c.peer == peer && c.leaving.is_none()).count();
         let crowded = places(weakest.peer) > places(child.peer) + 1;
@@ -182,7 +182,7 @@ impl Uploads {
 
     /// Whether there is a place for `child` beside others who stay and can be heard.
     fn has_place(&self, child: &Child, limit: Limit) -> bool {
-        let (Limit::Slots(max) | Limit::CopiesPerSubstream(max)) = limit;
+        let (Limit::Slots { most: max, .. } | Limit::CopiesPerSubstream(max)) = limit;
         self.rivals(child, limit).count() < max
     }
 
@@ -214,13 +214,13 @@ impl Uploads {
     /// Whether the uplink turned out to carry fewer children, and this is one of the weakest. An eighth more than it should
     /// carry stay, so that they needn't go and come as the estimate wavers.
     fn is_surplus(&self, at: usize, limit: Limit) -> bool {
-        let Limit::Slots(max) = limit else { return false };
+        let Limit::Slots { told, most } = limit else { return false };
         let place = |c: &Child| (c.uplink_bps, std::cmp::Reverse(c.since));
         let own = &self.children[at];
         let stay = || self.children.iter().filter(|c| c.leaving.is_none());
         own.leaving.is_none()
-            && stay().count() > max + max / 8
-            && stay().filter(|c| place(c) > place(own)).count() >= max
+            && stay().count() > most.max(told + told / 8)
+            && stay().filter(|c| place(c) > place(own)).count() >= told
     }
 
     /// Who takes this substream from us, and stays.

@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use starling_proto::wire::{Announcement, ChunkHeader, ChunkRequest, ChunkStatus, Kind, TrackStatus, path_digest};
-use starling_proto::{ChunkNumber, Input, Outcome, Output, PeerId, RequestId, SegmentNumber, WallTime};
+use starling_proto::wire::{
+    Announcement, Catalogue, ChunkHeader, ChunkRequest, ChunkStatus, Kind, TrackStatus, path_digest,
+};
+use starling_proto::{ChunkNumber, Epoch, Input, Outcome, Output, PeerId, RequestId, SegmentNumber, WallTime};
 
 use crate::rig::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A viewer with two neighbours that hold segment 0, which is announced just now; and what it asked so far.
-fn with_two_neighbours() -> (Rig, Vec<Output>) {
+pub(crate) fn with_two_neighbours() -> (Rig, Vec<Output>) {
     let mut rig = Rig::viewer(true);
     rig.meet(id(2), status(1, 7, 1_000_000));
     rig.meet(id(3), status(2, 7, 1_000_000));
@@ -22,7 +24,7 @@ fn with_two_neighbours() -> (Rig, Vec<Output>) {
 }
 
 /// The first request: its id, whom it asks, who else could be asked, and for which chunk.
-fn first_of(out: &[Output]) -> (RequestId, PeerId, PeerId, u64) {
+pub(crate) fn first_of(out: &[Output]) -> (RequestId, PeerId, PeerId, u64) {
     let (open, parent, _, number) = requests(out)[0];
     (open, parent, if parent == id(2) { id(3) } else { id(2) }, number)
 }
@@ -415,4 +417,22 @@ fn a_late_chunk_is_asked_of_another_branch_of_the_tree_first() {
     for other in [4, 5, 6] {
         assert_eq!(asked(other), id(other));
     }
+}
+
+#[test]
+fn what_was_said_of_a_new_start_before_its_catalogue_came_is_fetched_by_whoever_watched_before() {
+    let fetched = |watched_before: bool| {
+        let mut rig = if watched_before { Rig::viewer(true) } else { Rig::new(viewer()) };
+        let issued = rig.clocks().wall;
+        rig.pass(SECOND);
+        let said = announcement(Epoch(2), 0, rig.now);
+        rig.pass(SECOND);
+        let catalogue = Arc::new(Catalogue { issued, ..(*catalogue(Epoch(2), true)).clone() });
+        rig.feed(Input::CatalogueHeld { catalogue });
+        rig.feed(Input::Followed { rendition: RENDITION });
+        rig.feed(Input::Announced { announcement: said });
+        !fetches(&plain(rig.pass(6 * SECOND))).is_empty()
+    };
+    assert!(fetched(true));
+    assert!(!fetched(false), "a newcomer needs only what its player asks for");
 }

@@ -51,10 +51,14 @@ impl Told {
 
     /// What the machine was told since, in order.
     fn inputs(&mut self) -> Vec<String> {
-        let told = self.viewer.inputs.drain(..).map(|input| match input {
-            Input::CatalogueHeld { catalogue } => format!("catalogue {}", catalogue.epoch),
-            Input::Announced { announcement } => format!("segment {} of {}", announcement.segment, announcement.epoch),
-            other => format!("{other:?}"),
+        let told = self.viewer.inputs.drain(..).map(|input| {
+            if let Input::CatalogueHeld { catalogue } = input {
+                format!("catalogue {}", catalogue.epoch)
+            } else if let Input::Announced { announcement } = input {
+                format!("segment {} of {}", announcement.segment, announcement.epoch)
+            } else {
+                format!("{input:?}")
+            }
         });
         told.collect()
     }
@@ -82,17 +86,21 @@ async fn what_is_ahead_of_its_catalogue_is_offered_and_fetched_when_that_is_here
 async fn a_start_that_was_over_before_its_catalogue_came_is_forgotten() {
     let mut told = Told::new().await;
     told.announcement(2, 0);
+    told.announcement(4, 1);
+    told.announcement(3, 0);
     told.announcement(4, 0);
+    told.announcement(4, 1);
     told.catalogue(3);
     assert_eq!(told.inputs(), ["catalogue 3"]);
     told.catalogue(4);
-    assert_eq!(told.inputs(), ["catalogue 4", "segment 0 of 4"]);
-    assert_eq!(told.listed(), [(4, 0)]);
+    assert_eq!(told.inputs(), ["catalogue 4", "segment 0 of 4", "segment 1 of 4"], "once each, and in order");
+    assert_eq!(told.listed(), [(4, 0), (4, 1)]);
 }
 
 #[tokio::test]
 async fn what_waits_for_a_catalogue_is_bounded() {
     let mut told = Told::new().await;
     (0..EARLY_MAX as u64 + 10).for_each(|number| told.announcement(1, number));
-    assert_eq!(told.viewer.early.len(), EARLY_MAX);
+    let kept: Vec<_> = told.viewer.early.iter().map(|(announcement, _)| announcement.segment.0).collect();
+    assert_eq!(kept, (10..EARLY_MAX as u64 + 10).collect::<Vec<_>>(), "the newest");
 }
