@@ -33,6 +33,13 @@ pub(crate) struct Pace {
     pub(crate) origin_factor: f64,
     /// See above.
     pub(crate) origin_margin: Duration,
+    /// Who has children, and got so much of a substream in a row otherwise than by a parent, is a root and asks the origin at once.
+    /// Low latency has none: there it brought `home` duplicates, and where uplinks are scarce nothing (tests/ABLATIONS.md).
+    pub(crate) cut_off_after: Option<Duration>,
+    /// Who is asked for a place when its slots are taken gives one more, if its link is known and it then promises no more than this
+    /// share of what it sends at: slots are whole substreams, and half of one lies idle on average. Low latency gives none
+    /// (tests/ABLATIONS.md).
+    pub(crate) uplink_share_max: f64,
     /// What a distance class costs, in seconds: a far parent is taken only if a near one is much later.
     pub(crate) distance: [f64; 4],
     /// A candidate must be this much cheaper (in seconds) to replace a working parent: hysteresis.
@@ -93,6 +100,8 @@ impl Pace {
             backup_wait: target.mul_f64(BACKUP_SHARE),
             origin_factor: 1.25,
             origin_margin: Duration::from_millis(150),
+            cut_off_after: Some(Duration::from_secs(7)),
+            uplink_share_max: 0.93,
             distance: [0.0, 0.0, 0.4, 0.8],
             improvement_min: 0.3,
             improve_every: Duration::from_secs(4),
@@ -120,6 +129,8 @@ impl Pace {
             backup_wait: due.mul_f64(0.3),
             origin_factor: 1.25,
             origin_margin: Duration::from_millis(80),
+            cut_off_after: None,
+            uplink_share_max: 0.0,
             distance: [0.0, 0.0, 0.1, 0.2],
             improvement_min: 0.15,
             improve_every: Duration::from_secs(1),

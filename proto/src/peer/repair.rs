@@ -24,10 +24,6 @@ const OPEN_MAX: usize = 24;
 const MISSING_MAX: usize = OPEN_MAX * 4;
 /// Fetches from the origin open at once.
 const ORIGIN_OPEN_MAX: usize = 4;
-/// Who has children, and got so much of a substream in a row otherwise than by a parent, is a root and asks the origin at once.
-/// What it gets by repair comes too late for those below, who all repair as well: where uplinks are scarce most of a tree's
-/// work is in vain then (measured, see tests/ABLATIONS.md).
-const CUT_OFF_AFTER: Duration = Duration::from_secs(7);
 /// A parent that didn't refuse for so long has taken us on (a guess: some round trips).
 const TAKEN_ON_AFTER: Duration = Duration::from_secs(2);
 /// Failures in a row after which a neighbour is let go.
@@ -73,11 +69,13 @@ impl Peer {
         }
     }
 
-    /// Finds the substreams in which a tree hangs from us and we hang from nobody.
+    /// Finds the substreams in which a tree hangs from us and we hang from nobody. What we get by repair comes too late for those
+    /// below, who all repair as well: where uplinks are scarce most of a tree's work is in vain then.
     fn look_below(&mut self, now: Time, t: usize) {
         let track = &mut self.tracks[t];
+        let Some(cut_off_after) = track.pace.cut_off_after else { return };
         let a_chunk = track.lasting(1).max(Duration::from_millis(1));
-        let patience = CUT_OFF_AFTER.div_duration_f64(a_chunk).ceil() as u32;
+        let patience = cut_off_after.div_duration_f64(a_chunk).ceil() as u32;
         for (s, substream) in track.substreams.iter_mut().enumerate() {
             let taken_on = substream.parent.is_some() && now.since(substream.since) >= TAKEN_ON_AFTER;
             let unfed = u32::from(substream.elsewhere).checked_sub(patience);

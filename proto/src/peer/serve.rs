@@ -20,9 +20,6 @@ const PARKED_PER_NEIGHBOUR_MAX: usize = 32;
 /// What receiving takes of the uplink, as a share of what is received: requests, acknowledgements, statuses (in the lab a
 /// viewer of 1 Mbit/s sends some 60 kbit/s beside chunks).
 const RECEIVING_COST: f64 = 0.06;
-/// Who is asked for a place when its slots are taken gives one more, if its link is known and it then promises no more than this
-/// share of what it sends at: slots are whole substreams, and half of one lies idle on average (tests/ABLATIONS.md).
-const FULLEST_SHARE: f64 = 0.93;
 /// A viewer's uplink is measured, and it has neighbours, some seconds after it came (in the lab); while at least so many and
 /// half the audience are that old, nobody younger becomes a root (guesses).
 const SETTLED_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
@@ -162,7 +159,8 @@ impl Peer {
             Role::Viewer => {
                 let told = self.slots(t);
                 let is_sure = told > 0 && !self.uplink_unknown();
-                let fullest = self.fits(t, self.offered_bps(FULLEST_SHARE)).clamp(told, told + 1);
+                let share = self.tracks[t].pace.uplink_share_max;
+                let fullest = self.fits(t, self.offered_bps(share)).clamp(told, told + 1);
                 Limit::Slots { told, most: if is_sure { fullest } else { told } }
             }
         }
