@@ -313,9 +313,10 @@ impl Substream {
         }
     }
 
-    /// Whether we have it from the origin and others have it from us.
+    /// Whether we are the seed and have it from the origin. Who is cut off isn't told of as one: others would come, and it would
+    /// hardly find a parent again (tests/ABLATIONS.md).
     pub(crate) fn is_root(&self) -> bool {
-        self.rank == Some(0) && self.parent.is_none() || self.cut_off
+        self.rank == Some(0) && self.parent.is_none()
     }
 
     /// See [`TrackStatus::branches`].

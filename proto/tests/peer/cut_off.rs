@@ -1,8 +1,8 @@
-//! A tree that hangs from nobody: its uppermost viewer is a root.
+//! A tree that hangs from nobody: its uppermost viewer asks the origin at once.
 
 use std::time::Duration;
 
-use starling_proto::wire::Kind;
+use starling_proto::wire::{Kind, TrackStatus};
 use starling_proto::{Input, PeerId, RequestId};
 
 use crate::rig::*;
@@ -42,10 +42,10 @@ fn fetched_at_once(rig: &mut Rig, segment: u64, number: u64) -> (usize, usize) {
 }
 
 #[test]
-fn who_finds_no_parent_but_has_children_is_a_root() {
+fn who_finds_no_parent_but_has_children_asks_the_origin_at_once() {
     let (mut rig, number) = left_alone(true, 8);
     let substream = number as usize % usize::from(SUBSTREAMS);
-    assert_eq!(rig.peer.depths(rig.now)[substream], 0, "so others may ask us");
+    assert_eq!(rig.peer.depths(rig.now)[substream], TrackStatus::NO_PATH, "nobody else should come");
     assert_eq!(fetched_at_once(&mut rig, 9, number), (2, 0), "nobody depends on us in other substreams");
     let (mut leaf, number) = left_alone(false, 8);
     assert_eq!(fetched_at_once(&mut leaf, 9, number), (0, 0), "who has no children waits for its timer");
@@ -54,14 +54,14 @@ fn who_finds_no_parent_but_has_children_is_a_root() {
 }
 
 #[test]
-fn a_pause_of_the_broadcaster_makes_nobody_a_root() {
+fn a_pause_of_the_broadcaster_cuts_nobody_off() {
     let (mut rig, number) = left_alone(true, 2);
     rig.pass(60 * SECOND);
     assert_eq!(fetched_at_once(&mut rig, 9, number), (0, 0));
 }
 
 #[test]
-fn a_root_is_patient_with_an_origin_that_fails() {
+fn who_is_cut_off_is_patient_with_an_origin_that_fails() {
     let (mut rig, number) = left_alone(true, 8);
     let out = rig.announce(9);
     let open = fetches(&out).into_iter().filter(|(_, first, _)| (first - number).is_multiple_of(4)).collect::<Vec<_>>();
@@ -79,7 +79,7 @@ fn a_root_is_patient_with_an_origin_that_fails() {
 }
 
 #[test]
-fn a_root_that_is_fed_again_is_none() {
+fn who_is_fed_again_waits_again() {
     let (mut rig, number) = left_alone(true, 8);
     let mut out = rig.meet(id(2), status(1, 5 * CHUNKS, 1_000_000));
     out.extend(plain(rig.pass(SECOND / 2)));
