@@ -326,7 +326,7 @@ impl Peer {
 }
 
 impl Track {
-    /// When our timer lets us fetch a chunk from the origin: at once as its seed or when cut off, a little later as the
+    /// When our timer lets us fetch a chunk from the origin: at once when cut off; at once as its seed, a little later as the
     /// backup, unless the broadcaster serves us.
     fn origin_at(&self, number: ChunkNumber, timer: Time, heard: Time, served: bool) -> Time {
         let substream = &self.substreams[usize::from(self.substream_of(number))];
