@@ -7,7 +7,7 @@ use libp2p::request_response::{self, Message, OutboundFailure};
 use libp2p::swarm::SwarmEvent;
 use starling_proto::wire::{
     ChunkRequest, ChunkStatus, ControlRequest, ControlResponse, Hello, HintRequest, HintResponse, NeighbourInfo,
-    VERSION, WindowRequest,
+    VERSION,
 };
 use starling_proto::{Input, Outcome, PeerId, RequestId};
 
@@ -77,8 +77,7 @@ impl Driver {
             self.take_announcements(std::slice::from_ref(&envelope))
         };
         if let (true, Some(from)) = (self.early.iter().any(|(_, signed)| *signed == envelope), self.neighbour(&from)) {
-            let window = Some(WindowRequest { rendition: None, since: None, known: None });
-            self.tell(from, ControlRequest { window, ..ControlRequest::none() });
+            self.ask_for_window(from, None, None);
         }
         let acceptance = match taken {
             Err(_) => MessageAcceptance::Reject,

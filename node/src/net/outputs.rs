@@ -5,7 +5,7 @@ use libp2p::Multiaddr;
 use libp2p::swarm::DialError;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use starling_proto::wire::{ChunkHeader, ChunkStatus, ControlRequest, HintRequest, MAX_ADDRS, WindowRequest};
-use starling_proto::{Epoch, Input, Now, Output, PeerId, RenditionId, RequestId};
+use starling_proto::{ChunkNumber, Epoch, Input, Now, Output, PeerId, RenditionId, RequestId, SegmentNumber};
 
 use super::codec::ChunkAnswer;
 use super::driver::{Asked, Driver, Waiting};
@@ -21,11 +21,7 @@ impl Driver {
             Output::Disconnect { peer } => self.disconnect(peer),
             Output::Ban { peer, reason } => self.ban(peer, reason),
             Output::Tell { to, request } => self.tell(to, *request),
-            Output::FetchWindow { from, rendition, since } => {
-                let (since, known) = since.unzip();
-                let window = Some(WindowRequest { rendition, since, known });
-                self.tell(from, ControlRequest { window, ..ControlRequest::none() });
-            }
+            Output::FetchWindow { from, rendition, since } => self.ask_for_window(from, rendition, since),
             Output::Subscribe { rendition } => {
                 let topic = swarm::topic(&self.stream, Some(rendition));
                 if let Err(error) = self.swarm.behaviour_mut().gossip.subscribe(&topic) {
@@ -99,7 +95,19 @@ impl Driver {
         let _ = self.swarm.disconnect_peer_id(libp2p_peer);
     }
 
-    pub(super) fn tell(&mut self, to: PeerId, mut request: ControlRequest) {
+    /// As [`Output::FetchWindow`] has it.
+    pub(super) fn ask_for_window(
+        &mut self,
+        from: PeerId,
+        rendition: Option<RenditionId>,
+        since: Option<(SegmentNumber, ChunkNumber)>,
+    ) {
+        let (since, known) = since.unzip();
+        let window = Some(WindowRequest { rendition, since, known });
+        self.tell(from, ControlRequest { window, ..ControlRequest::none() });
+    }
+
+    fn tell(&mut self, to: PeerId, mut request: ControlRequest) {
         let Some(peer) = identity::to_libp2p(&to) else { return };
         let is_hello = request.hello.is_some();
         if is_hello {

@@ -75,8 +75,8 @@ impl Driver {
         for rendition in self.wanted_before_catalogue.drain(..) {
             self.inputs.push_back(Input::Followed { rendition });
         }
-        self.early.retain(|(announcement, _)| announcement.epoch >= epoch);
-        let mut due: Vec<_> = self.early.extract_if(.., |(announcement, _)| announcement.epoch == epoch).collect();
+        let begun = self.early.extract_if(.., |(announcement, _)| announcement.epoch <= epoch);
+        let mut due: Vec<_> = begun.filter(|(announcement, _)| announcement.epoch == epoch).collect();
         due.sort_by_key(|(announcement, _)| (announcement.segment, announcement.end_chunk()));
         self.announce_all(due);
     }

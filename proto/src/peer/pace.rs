@@ -34,7 +34,7 @@ pub(crate) struct Pace {
     /// See above.
     pub(crate) origin_margin: Duration,
     /// Who has children, and got so much of a substream in a row otherwise than by a parent, asks the origin at once.
-    /// Low latency has none: there it brought `home` duplicates, and where uplinks are scarce nothing (tests/ABLATIONS.md).
+    /// Low latency has none: there it brought `home` duplicates, and stalls where uplinks are scarce (tests/ABLATIONS.md).
     pub(crate) cut_off_after: Option<Duration>,
     /// Who is asked for a place when its slots are taken gives one more, if its link is known and it then promises no more than this
     /// share of what it sends at: slots are whole substreams, and half of one lies idle on average. Low latency gives none

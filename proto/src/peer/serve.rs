@@ -158,10 +158,9 @@ impl Peer {
             Role::Source => Limit::CopiesPerSubstream(self.config.source_copies),
             Role::Viewer => {
                 let told = self.slots(t);
-                let is_sure = told > 0 && !self.uplink_unknown();
-                let share = self.tracks[t].pace.uplink_share_max;
-                let fullest = self.fits(t, self.offered_bps(share)).clamp(told, told + 1);
-                Limit::Slots { told, most: if is_sure { fullest } else { told } }
+                let fullest_bps = self.offered_bps(self.tracks[t].pace.uplink_share_max);
+                let one_more = told > 0 && !self.uplink_unknown() && self.fits(t, fullest_bps) > told;
+                Limit::Slots { told, most: told + usize::from(one_more) }
             }
         }
     }

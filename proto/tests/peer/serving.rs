@@ -161,8 +161,10 @@ fn nothing_is_served_with_upload_off() {
 
 #[test]
 fn there_are_never_more_children_than_slots() {
+    let mut rig = Rig::grown_up(Config { upload_limit_bps: Some(1_300_000), ..viewer() }, true);
+    rig.announce(0);
     // A quarter of 1.28 Mbit/s each: three fit into 85 % of 1.3 Mbit/s and leave what receiving costs.
-    let (rig, refused) = with_many_askers(1_300_000, 0);
+    let refused = refused_of_many(&mut rig, 2, 3);
     assert_eq!((rig.peer.child_count(), refused), (3, 35));
 }
 
@@ -170,7 +172,8 @@ fn there_are_never_more_children_than_slots() {
 fn one_more_child_is_taken_on_than_told_of_if_a_known_link_carries_it() {
     // Three fit into 85 % of either, a fourth into 93 % of the second.
     for (limit, reports, children) in [(1_300_000, 30, 3), (1_500_000, 30, 4), (1_500_000, 0, 3)] {
-        let (mut rig, refused) = with_many_askers(limit, reports);
+        let mut rig = reported_on(limit, reports);
+        let refused = refused_of_many(&mut rig, (reports + 1) * u64::from(SUBSTREAMS), children);
         assert_eq!((rig.peer.child_count(), refused), (children, 38 - children), "{limit} with {reports} reports");
         rig.pass(SECOND);
         let newest = reports * u64::from(SUBSTREAMS);
@@ -180,8 +183,20 @@ fn one_more_child_is_taken_on_than_told_of_if_a_known_link_carries_it() {
     }
 }
 
-/// A viewer with this uplink, of which a child reported so often, that 38 ask for a place; and how many it refused.
-fn with_many_askers(limit: u64, reports: u64) -> (Rig, usize) {
+/// Lets 38 ask for a place, each for one chunk from `first` on, while there are never more children than `most`; how many were
+/// refused.
+fn refused_of_many(rig: &mut Rig, first: u64, most: usize) -> usize {
+    let mut refused = 0;
+    for asker in 2..40 {
+        let (asked, out) = rig.ask(id(asker), Kind::Next, first + u64::from(asker - 2));
+        refused += usize::from(answered(&out, asked).is_some_and(|a| a.0 == ChunkStatus::Refused));
+        assert!(rig.peer.child_count() <= most);
+    }
+    refused
+}
+
+/// A viewer with this uplink, of which a child reported so often.
+fn reported_on(limit: u64, reports: u64) -> Rig {
     let mut rig = Rig::grown_up(Config { upload_limit_bps: Some(limit), ..viewer() }, true);
     for number in (0..=reports).map(|n| n * u64::from(SUBSTREAMS)) {
         if number.is_multiple_of(CHUNKS) {
@@ -193,13 +208,7 @@ fn with_many_askers(limit: u64, reports: u64) -> (Rig, usize) {
             rig.pass(SECOND);
         }
     }
-    let mut refused = 0;
-    for asker in 2..40 {
-        let number = (reports + 1) * u64::from(SUBSTREAMS) + u64::from(asker - 2);
-        let (asked, out) = rig.ask(id(asker), Kind::Next, number);
-        refused += usize::from(answered(&out, asked).is_some_and(|a| a.0 == ChunkStatus::Refused));
-    }
-    (rig, refused)
+    rig
 }
 
 #[test]
