@@ -148,7 +148,7 @@ impl Peer {
             Input::UploadSet { enabled } => self.upload_set(now, enabled, out),
         }
         if stirs || self.quiet_until <= now.mono {
-            self.tracks.iter_mut().for_each(Track::refresh_rate);
+            self.tracks.iter_mut().for_each(Track::refresh_means);
             self.keep_contact(now, out); // first: a new place among the seeds orphans substreams
             self.pull_ahead(now, out);
             self.repair(now, out);

@@ -21,8 +21,6 @@ pub(crate) struct Pace {
     pub(crate) silent_after: Option<Duration>,
     /// A path nothing came by for this long is none, or in low latency after a few chunks, whichever is later.
     pub(crate) path_expiry_min: Duration,
-    /// A neighbour that doesn't tell how late chunks are with it probably has what was announced this long ago.
-    pub(crate) held_after: Duration,
     /// A neighbour that did not have a chunk is asked again after this: it may have got it meanwhile.
     pub(crate) retry_unknown: Duration,
     /// A repair that takes longer is asked of somebody else too.
@@ -94,7 +92,6 @@ impl Pace {
             root_silent_after: target.as_secs_f64() * ROOT_SILENT_SHARE,
             silent_after: None,
             path_expiry_min: PATH_EXPIRY,
-            held_after: Duration::from_millis(700),
             retry_unknown: Duration::from_millis(350),
             answer_within: Duration::from_millis(1200),
             backup_wait: target.mul_f64(BACKUP_SHARE),
@@ -123,7 +120,6 @@ impl Pace {
             root_silent_after: due.as_secs_f64() * 0.5,
             path_expiry_min: Duration::from_secs(3),
             silent_after: Some(due.mul_f64(0.3).max(part.mul_f64(1.5))),
-            held_after: due.mul_f64(0.2),
             retry_unknown: due.mul_f64(0.12),
             answer_within: due.mul_f64(0.45),
             backup_wait: due.mul_f64(0.3),

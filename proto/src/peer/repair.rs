@@ -1,5 +1,6 @@
 //! Chunks that pull-ahead did not bring: asked of other neighbours, and near the deadline of the origin.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::id::{ChunkNumber, PeerId};
@@ -135,7 +136,13 @@ impl Peer {
         let (clock, now, track) = (self.clock.now(now), now.mono, &self.tracks[t]);
         let s = track.substream_of(number);
         let parent = track.expected_of(number).and_then(Substream::asked);
-        let tried = |peer: PeerId| track.tried.iter().any(|(n, to, until)| (*n, *to) == (number, peer) && *until > now);
+        // Who lacks something that was said before we came hasn't been here for longer.
+        let alike = if track.pulls_ahead(number) {
+            number..number.next()
+        } else {
+            ChunkNumber(0)..track.from.unwrap_or(ChunkNumber(u64::MAX))
+        };
+        let tried: Vec<PeerId> = track.tried(alike, now).map(|(peer, _)| peer).collect();
         let (segment, index) = track.window.find(number)?;
         // By the broadcaster's clock, and no less than by ours, should that one be set.
         let heard = now.since(segment.timing(index).heard).as_secs_f64();
@@ -147,12 +154,14 @@ impl Peer {
         let candidates = self.neighbours.iter().filter_map(|n| {
             let able = n.role == Some(Role::Viewer) && n.uplink_bps() > 0 && Some(n.peer) != parent;
             let told = n.track_in(track.rendition, track.epoch).filter(|_| able)?;
-            let after = told.lag(s).map(|lag| lag + HELD_MARGIN);
-            let by_now = age >= after.unwrap_or(track.pace.held_after.as_secs_f64());
+            let by_now = told.lag(s).is_some_and(|lag| age >= lag + HELD_MARGIN);
             let holds = by_now || told.head.is_some_and(|head| head >= number);
+            if !holds || tried.contains(&n.peer) {
+                return None;
+            }
             // Where the tree is cut off further up it waits with us.
             let waits_too = branch.is_some() && told.branch(s) == branch || is_child(n.peer);
-            let open = if holds && !tried(n.peer) { open(n.peer) } else { OPEN_PER_NEIGHBOUR_MAX };
+            let open = open(n.peer);
             // Who is nearer the source in this substream has it earlier.
             let depth = told.depth(s).unwrap_or(TrackStatus::NO_PATH);
             let order = (waits_too, n.proximity > 1, open, depth, n.strikes, crate::rng::mix(n.digest ^ noise));
@@ -173,11 +182,11 @@ impl Peer {
                     continue;
                 }
                 match runs.last_mut() {
-                    Some((last_at, _, end)) if *last_at == at && *end == number => *end = ChunkNumber(number.0 + 1),
+                    Some((last_at, _, end)) if *last_at == at && *end == number => *end = number.next(),
                     Some(_) | None if open >= ORIGIN_OPEN_MAX => break,
                     Some(_) | None => {
                         open += 1;
-                        runs.push((at, number, ChunkNumber(number.0 + 1)));
+                        runs.push((at, number, number.next()));
                     }
                 }
             }
@@ -272,7 +281,8 @@ impl Peer {
             segment.asked.remove(index);
         }
         track.tried.retain(|t| t.2 > now.mono);
-        track.tried.push((request.number, request.to, now.mono + retry));
+        let at = track.tried.partition_point(|(number, ..)| *number <= request.number);
+        track.tried.insert(at, (request.number, request.to, now.mono + retry));
         if track.tried.len() > TRIED_MAX {
             track.tried.drain(..TRIED_MAX / 2);
         }
@@ -338,13 +348,16 @@ impl Track {
         }
     }
 
+    /// Who was asked for these chunks in vain, and until when it isn't asked again.
+    fn tried(&self, numbers: Range<ChunkNumber>, now: Time) -> impl Iterator<Item = (PeerId, Time)> {
+        let at = |number| self.tried.partition_point(|(n, ..)| *n < number);
+        let tried = self.tried[at(numbers.start)..at(numbers.end)].iter();
+        tried.filter(move |(_, _, until)| *until > now).map(|(_, peer, until)| (*peer, *until))
+    }
+
     /// When a chunk may be asked for again, after several neighbours just said they don't have it.
     fn asked_enough_until(&self, number: ChunkNumber, now: Time) -> Time {
-        if self.tried.len() < TRIES_AT_ONCE {
-            return Time::ZERO;
-        }
-        let in_vain =
-            self.tried.iter().filter(|(n, _, until)| *n == number && *until > now).map(|(_, _, until)| *until);
+        let in_vain = self.tried(number..number.next(), now).map(|(_, until)| until);
         let (count, first) = in_vain.fold((0, Time::NEVER), |(count, first), until| (count + 1, first.min(until)));
         if count < TRIES_AT_ONCE { Time::ZERO } else { first }
     }

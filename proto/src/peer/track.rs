@@ -7,7 +7,7 @@ use crate::time::{Time, WallTime};
 use crate::wire::{Feedback, Rendition, TrackStatus};
 
 use super::pace::{PATH_EXPIRY, Pace, Patience};
-use super::window::Window;
+use super::window::{Means, Window};
 
 /// State of one followed rendition.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct Track {
     pub(crate) from: Option<ChunkNumber>,
     /// Chunks that arrived before their statement, the oldest first.
     pub(crate) unchecked: Vec<Unchecked>,
-    /// Who was asked for a chunk by repair without success, and until when not to ask it again.
+    /// Who was asked for a chunk by repair without success, and until when not to ask it again; by rising number.
     pub(crate) tried: Vec<(ChunkNumber, PeerId, Time)>,
     /// When to ask for the window of announcements (again).
     pub(crate) window_at: Time,
@@ -39,8 +39,8 @@ pub(crate) struct Track {
     pub(crate) origin_retry: Time,
     /// When to look for repairs again.
     pub(crate) repair_at: Time,
-    /// See [`Self::rate_bps`], with first chunk, end and number of the segments it is of.
-    rate: ((ChunkNumber, ChunkNumber, usize), Option<f64>),
+    /// With first chunk, end and number of the segments they are of.
+    means: ((ChunkNumber, ChunkNumber, usize), Means),
 }
 
 /// How we get one substream.
@@ -143,7 +143,7 @@ impl Track {
             news: (Time::NEVER, 0),
             origin_retry: Time::ZERO,
             repair_at: Time::NEVER,
-            rate: Default::default(),
+            means: Default::default(),
         }
     }
 
@@ -155,15 +155,15 @@ impl Track {
 
     /// Mean rate of the segments held, bits per second; `None` before there is one.
     pub(crate) fn rate_bps(&self) -> Option<f64> {
-        self.rate.1
+        self.means.1.rate_bps
     }
 
-    /// To be called when the window may have changed: asked for far more often than it changes, the rate is kept.
-    pub(crate) fn refresh_rate(&mut self) {
+    /// To be called when the window may have changed.
+    pub(crate) fn refresh_means(&mut self) {
         let first = self.window.segments.front().map_or(ChunkNumber(0), |s| s.announcement.first_chunk);
         let span = (first, self.window.end().unwrap_or_default(), self.window.segments.len());
-        if self.rate.0 != span {
-            self.rate = (span, self.window.rate_bps());
+        if self.means.0 != span {
+            self.means = (span, self.window.means());
         }
     }
 
@@ -296,9 +296,7 @@ impl Track {
 
     /// How long so many chunks of a substream take to be made.
     pub(crate) fn lasting(&self, count: u64) -> Duration {
-        let all = self.window.segments.iter().map(|s| &s.announcement);
-        let (us, chunks) = all.fold((0, 0), |(us, n), a| (us + a.duration_us, n + a.lengths.len() as u64));
-        Duration::from_micros((us / chunks.max(1)).saturating_mul(u64::from(self.count()) * count))
+        Duration::from_micros(self.means.1.chunk_us.saturating_mul(u64::from(self.count()) * count))
     }
 }
 

@@ -14,8 +14,8 @@ const BEAT: Duration = Duration::from_millis(250);
 fn viewer_with_neighbours() -> (Rig, Vec<Output>) {
     let mut rig = Rig::new(viewer());
     follow(&mut rig);
-    rig.meet(id(2), status(1, 0, 1_000_000));
-    rig.meet(id(3), status(2, 0, 1_000_000));
+    rig.meet(id(2), lagging(status(1, 0, 1_000_000), Some(0.1)));
+    rig.meet(id(3), lagging(status(2, 0, 1_000_000), Some(0.1)));
     let mut out = rig.feed(Input::Announced { announcement: growing(0, 1, rig.now) });
     out.extend(plain(rig.pass(BEAT / 5)));
     (rig, out)

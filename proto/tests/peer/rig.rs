@@ -234,6 +234,14 @@ pub(crate) fn status(depth: u8, head: u64, uplink_bps: u64) -> Status {
     Status { epoch: EPOCH, catalogue_version: 1, tracks: vec![track], free_slots: 8, uplink_bps, guessed: false }
 }
 
+/// As [`status`] has it, with chunks of all substreams that late; `None`: it gets none.
+pub(crate) fn lagging(status: Status, seconds: Option<f64>) -> Status {
+    let lag = seconds.map_or(u8::MAX, |seconds| (seconds / TrackStatus::LAG_UNIT.as_secs_f64()) as u8);
+    let lags = Bytes::from(vec![lag; usize::from(SUBSTREAMS)]);
+    let tracks = status.tracks.into_iter().map(|track| TrackStatus { lags: lags.clone(), ..track }).collect();
+    Status { tracks, ..status }
+}
+
 /// What was answered to `id`, in order.
 pub(crate) fn answers(out: &[Output], to: RequestId) -> Vec<ChunkHeader> {
     let answer =

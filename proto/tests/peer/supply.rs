@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use starling_proto::wire::{
-    Announcement, Catalogue, ChunkHeader, ChunkRequest, ChunkStatus, Kind, TrackStatus, path_digest,
-};
+use starling_proto::wire::{Announcement, Catalogue, ChunkHeader, ChunkRequest, ChunkStatus, Kind, path_digest};
 use starling_proto::{ChunkNumber, Epoch, Input, Outcome, Output, PeerId, RequestId, SegmentNumber, WallTime};
 
 use crate::rig::*;
@@ -303,24 +301,38 @@ fn what_was_announced_before_a_player_wants_it_is_asked_of_neighbours_at_once() 
 
 #[test]
 fn a_late_chunk_is_asked_of_who_will_have_it_by_now() {
-    let asked = |lag_seconds: f64| {
+    let asked = |lag_seconds: Option<f64>| {
         let mut rig = Rig::viewer(true);
-        let lags = Bytes::from(vec![(lag_seconds / TrackStatus::LAG_UNIT.as_secs_f64()) as u8; 4]);
-        let told = |depth| {
-            let mut status = status(depth, 0, 1_000_000);
-            status.tracks[0].lags = lags.clone();
-            status
-        };
-        rig.meet(id(2), told(1));
-        rig.meet(id(3), told(2));
+        rig.meet(id(2), lagging(status(1, 0, 1_000_000), lag_seconds));
+        rig.meet(id(3), lagging(status(2, 0, 1_000_000), lag_seconds));
         let mut timed: Vec<_> = rig.announce(1).into_iter().map(|o| (rig.now, o)).collect();
         let heard = rig.now;
         timed.extend(rig.pass(5 * SECOND));
         let repair = |o: &Output| matches!(o, Output::Request { request, .. } if request.kind == Kind::Get);
         timed.iter().find(|(_, o)| repair(o)).map(|(at, _)| at.since(heard).as_secs_f64())
     };
-    let (soon, late) = (asked(0.2).expect("asked"), asked(2.0).expect("asked"));
+    let (soon, late) = (asked(Some(0.2)).expect("asked"), asked(Some(2.0)).expect("asked"));
     assert!(soon < 1.5 && late >= 2.0, "{soon}, {late}");
+    assert_eq!(asked(None), None, "nor of who gets nothing itself");
+}
+
+#[test]
+fn who_lacks_a_chunk_of_before_we_came_is_asked_for_no_other_for_a_while() {
+    let mut rig = Rig::viewer(true);
+    rig.meet(id(2), status(1, 7, 1_000_000));
+    announce_old(&mut rig);
+    let old = |out: &[Output]| -> Vec<_> { requests(out).into_iter().filter(|r| r.2 == Kind::Get).collect() };
+    let wanted = Input::Wanted { rendition: RENDITION, epoch: EPOCH, segment: SegmentNumber(0), first: false };
+    let asked = old(&rig.feed(wanted));
+    assert!(!asked.is_empty() && asked.len() < CHUNKS as usize, "some at a time: {asked:?}");
+    let unknown = || Outcome::Without(ChunkHeader::without_chunk(ChunkStatus::Unknown));
+    let (first, others) = asked.split_first().expect("asked");
+    let mut more = rig.feed(Input::Responded { id: first.0, outcome: unknown() });
+    more.extend(others.iter().flat_map(|(id, ..)| rig.feed(Input::Responded { id: *id, outcome: unknown() })));
+    more.extend(plain(rig.pass(SECOND / 4)));
+    assert!(old(&more).is_empty(), "{:?}", old(&more));
+    let later = plain(rig.pass(SECOND / 4));
+    assert!(!old(&later).is_empty(), "it may have got them meanwhile");
 }
 
 #[test]
