@@ -80,11 +80,6 @@ number!(
 );
 
 impl ChunkNumber {
-    /// The one after it.
-    pub fn next(self) -> Self {
-        Self(self.0.saturating_add(1))
-    }
-
     /// The substream this chunk belongs to, of `count` (which is at least 1).
     pub fn substream(self, count: u8) -> u8 {
         (self.0 % u64::from(count.max(1))) as u8

@@ -27,8 +27,6 @@ mod repair;
 mod requests;
 pub mod seeding;
 mod serve;
-#[cfg(test)]
-mod tests;
 mod track;
 mod uplink;
 mod uploads;
@@ -148,7 +146,7 @@ impl Peer {
             Input::UploadSet { enabled } => self.upload_set(now, enabled, out),
         }
         if stirs || self.quiet_until <= now.mono {
-            self.tracks.iter_mut().for_each(Track::refresh_means);
+            self.tracks.iter_mut().for_each(Track::refresh_rate);
             self.keep_contact(now, out); // first: a new place among the seeds orphans substreams
             self.pull_ahead(now, out);
             self.repair(now, out);

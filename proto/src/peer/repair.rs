@@ -1,6 +1,5 @@
 //! Chunks that pull-ahead did not bring: asked of other neighbours, and near the deadline of the origin.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use crate::id::{ChunkNumber, PeerId};
@@ -11,7 +10,7 @@ use crate::wire::{ChunkHeader, ChunkRequest, ChunkStatus, ControlRequest, Kind, 
 use super::io::Output;
 use super::pace::Pace;
 use super::requests::{InFlight, Purpose};
-use super::track::{Substream, Track};
+use super::track::{InVain, Substream, Track};
 use super::window::Timing;
 use super::{Peer, seeding};
 
@@ -36,8 +35,8 @@ const HELD_MARGIN: f64 = 0.1;
 /// Neighbours asked in vain for one chunk before it is left alone until one of them may be asked again: a fifth hardly
 /// knows better (tests/ABLATIONS.md).
 const TRIES_AT_ONCE: usize = 4;
-/// Chunks with failed attempts remembered.
-const TRIED_MAX: usize = 128;
+/// Questions in vain remembered.
+const IN_VAIN_MAX: usize = 128;
 
 impl Peer {
     /// Asks for what is late. Runs on a timer whatever else happens, so that no cycle of waiting peers can form.
@@ -131,23 +130,17 @@ impl Peer {
         out.push(Output::Request { id, to: holder, request });
     }
 
-    /// A neighbour that probably has the chunk and was not asked for it yet: near, and with little open.
+    /// A neighbour that by what it tells has the chunk, and wasn't just asked for it in vain: near, and with little open.
     fn holder(&mut self, now: Now, t: usize, number: ChunkNumber) -> Option<PeerId> {
         let (clock, now, track) = (self.clock.now(now), now.mono, &self.tracks[t]);
         let s = track.substream_of(number);
         let parent = track.expected_of(number).and_then(Substream::asked);
-        // Who lacks something that was said before we came hasn't been here for longer.
-        let alike = if track.pulls_ahead(number) {
-            number..number.next()
-        } else {
-            ChunkNumber(0)..track.from.unwrap_or(ChunkNumber(u64::MAX))
-        };
-        let tried: Vec<PeerId> = track.tried(alike, now).map(|(peer, _)| peer).collect();
         let (segment, index) = track.window.find(number)?;
         // By the broadcaster's clock, and no less than by ours, should that one be set.
         let heard = now.since(segment.timing(index).heard).as_secs_f64();
         let age = clock.seconds_since(segment.announcement.stated(index)).max(heard);
         let open = |peer: PeerId| self.requests.count(|r| r.to == peer && r.purpose == Purpose::Get);
+        let in_vain: Vec<PeerId> = track.in_vain(number, now).collect();
         let noise = self.rng.next_u64();
         let branch = track.substreams[usize::from(s)].branch(self.id);
         let is_child = |peer: PeerId| self.uploads.children_of(track.rendition, s).any(|child| child == peer);
@@ -156,7 +149,7 @@ impl Peer {
             let told = n.track_in(track.rendition, track.epoch).filter(|_| able)?;
             let by_now = told.lag(s).is_some_and(|lag| age >= lag + HELD_MARGIN);
             let holds = by_now || told.head.is_some_and(|head| head >= number);
-            if !holds || tried.contains(&n.peer) {
+            if !holds || in_vain.contains(&n.peer) {
                 return None;
             }
             // Where the tree is cut off further up it waits with us.
@@ -182,11 +175,11 @@ impl Peer {
                     continue;
                 }
                 match runs.last_mut() {
-                    Some((last_at, _, end)) if *last_at == at && *end == number => *end = number.next(),
+                    Some((last_at, _, end)) if *last_at == at && *end == number => *end = ChunkNumber(number.0 + 1),
                     Some(_) | None if open >= ORIGIN_OPEN_MAX => break,
                     Some(_) | None => {
                         open += 1;
-                        runs.push((at, number, number.next()));
+                        runs.push((at, number, ChunkNumber(number.0 + 1)));
                     }
                 }
             }
@@ -255,12 +248,10 @@ impl Peer {
     /// A repair ended without a chunk.
     pub(super) fn unrepaired(&mut self, now: Now, request: &InFlight, header: Option<&ChunkHeader>) {
         let failed = header.is_none_or(|h| h.status == ChunkStatus::Refused);
-        let Some(t) = self.track_index(request.rendition, request.epoch) else { return };
-        let retry = if failed { RETRY_FAILED } else { self.tracks[t].pace.retry_unknown };
         if let Some(neighbour) = self.neighbours.find_mut(request.to) {
             neighbour.strikes = neighbour.strikes.saturating_add(u8::from(failed));
         }
-        self.reopen(now, request, retry);
+        self.reopen(now.mono, request, !failed);
     }
 
     /// A neighbour is gone: answers to what it was asked would confuse what is asked of others now.
@@ -269,24 +260,24 @@ impl Peer {
         let gone: Vec<_> = self.requests.iter().filter(|(_, r)| asked(r)).map(|(id, _)| *id).collect();
         for id in gone {
             if let Some(request) = self.requests.close(id).filter(|r| r.purpose == Purpose::Get) {
-                self.reopen(now, &request, RETRY_FAILED);
+                self.reopen(now.mono, &request, false);
             }
         }
     }
 
-    fn reopen(&mut self, now: Now, request: &InFlight, retry: Duration) {
+    fn reopen(&mut self, now: Time, request: &InFlight, lacks: bool) {
         let Some(t) = self.track_index(request.rendition, request.epoch) else { return };
         let track = &mut self.tracks[t];
         if let Some((segment, index)) = track.window.find_mut(request.number) {
             segment.asked.remove(index);
         }
-        track.tried.retain(|t| t.2 > now.mono);
-        let at = track.tried.partition_point(|(number, ..)| *number <= request.number);
-        track.tried.insert(at, (request.number, request.to, now.mono + retry));
-        if track.tried.len() > TRIED_MAX {
-            track.tried.drain(..TRIED_MAX / 2);
+        let until = now + if lacks { track.pace.retry_unknown } else { RETRY_FAILED };
+        track.in_vain.retain(|asked| asked.until > now);
+        track.in_vain.push(InVain { number: request.number, of: request.to, lacks, until });
+        if track.in_vain.len() > IN_VAIN_MAX {
+            track.in_vain.drain(..IN_VAIN_MAX / 2);
         }
-        track.repair_at = now.mono;
+        track.repair_at = now;
     }
 
     /// Repairs without an answer for too long are asked of somebody else too.
@@ -299,7 +290,7 @@ impl Peer {
                 if let Some(neighbour) = self.neighbours.find_mut(request.to).filter(|_| slow) {
                     neighbour.strikes = neighbour.strikes.saturating_add(1);
                 }
-                self.reopen(Now { mono: now, ..Now::default() }, &request, RETRY_FAILED);
+                self.reopen(now, &request, false);
                 out.push(take_back(&request));
             }
         }
@@ -348,16 +339,23 @@ impl Track {
         }
     }
 
-    /// Who was asked for these chunks in vain, and until when it isn't asked again.
-    fn tried(&self, numbers: Range<ChunkNumber>, now: Time) -> impl Iterator<Item = (PeerId, Time)> {
-        let at = |number| self.tried.partition_point(|(n, ..)| *n < number);
-        let tried = self.tried[at(numbers.start)..at(numbers.end)].iter();
-        tried.filter(move |(_, _, until)| *until > now).map(|(_, peer, until)| (*peer, *until))
+    /// Who was asked for a chunk in vain just now, or for a later one and lacks that, both of before we came: whoever comes has
+    /// what is announced from then on.
+    fn in_vain(&self, number: ChunkNumber, now: Time) -> impl Iterator<Item = PeerId> {
+        let is_old = !self.pulls_ahead(number);
+        let begins_later =
+            move |asked: &InVain| is_old && asked.lacks && asked.number > number && !self.pulls_ahead(asked.number);
+        let asked = self.in_vain.iter().filter(move |asked| asked.until > now);
+        asked.filter(move |asked| asked.number == number || begins_later(asked)).map(|asked| asked.of)
     }
 
     /// When a chunk may be asked for again, after several neighbours just said they don't have it.
     fn asked_enough_until(&self, number: ChunkNumber, now: Time) -> Time {
-        let in_vain = self.tried(number..number.next(), now).map(|(_, until)| until);
+        if self.in_vain.len() < TRIES_AT_ONCE {
+            return Time::ZERO;
+        }
+        let asked = self.in_vain.iter().filter(|asked| asked.number == number && asked.until > now);
+        let in_vain = asked.map(|asked| asked.until);
         let (count, first) = in_vain.fold((0, Time::NEVER), |(count, first), until| (count + 1, first.min(until)));
         if count < TRIES_AT_ONCE { Time::ZERO } else { first }
     }

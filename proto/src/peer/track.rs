@@ -7,7 +7,7 @@ use crate::time::{Time, WallTime};
 use crate::wire::{Feedback, Rendition, TrackStatus};
 
 use super::pace::{PATH_EXPIRY, Pace, Patience};
-use super::window::{Means, Window};
+use super::window::Window;
 
 /// State of one followed rendition.
 #[derive(Clone, Debug)]
@@ -27,8 +27,8 @@ pub(crate) struct Track {
     pub(crate) from: Option<ChunkNumber>,
     /// Chunks that arrived before their statement, the oldest first.
     pub(crate) unchecked: Vec<Unchecked>,
-    /// Who was asked for a chunk by repair without success, and until when not to ask it again; by rising number.
-    pub(crate) tried: Vec<(ChunkNumber, PeerId, Time)>,
+    /// What was asked for by repair without success lately.
+    pub(crate) in_vain: Vec<InVain>,
     /// When to ask for the window of announcements (again).
     pub(crate) window_at: Time,
     /// How often to ask still for announcements that were missed.
@@ -39,8 +39,8 @@ pub(crate) struct Track {
     pub(crate) origin_retry: Time,
     /// When to look for repairs again.
     pub(crate) repair_at: Time,
-    /// With first chunk, end and number of the segments they are of.
-    means: ((ChunkNumber, ChunkNumber, usize), Means),
+    /// See [`Self::rate_bps`], with first chunk, end and number of the segments it is of.
+    rate: ((ChunkNumber, ChunkNumber, usize), Option<f64>),
 }
 
 /// How we get one substream.
@@ -94,6 +94,17 @@ pub(crate) struct Unchecked {
     pub(crate) asked: bool,
 }
 
+/// A chunk that a neighbour was asked for and didn't bring.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InVain {
+    pub(crate) number: ChunkNumber,
+    pub(crate) of: PeerId,
+    /// It said that it lacks the chunk; otherwise it refused, or gave no answer.
+    pub(crate) lacks: bool,
+    /// Not to be asked again before.
+    pub(crate) until: Time,
+}
+
 /// An open pull-ahead request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ahead {
@@ -137,13 +148,13 @@ impl Track {
             is_leaf: false,
             from: None,
             unchecked: Vec::new(),
-            tried: Vec::new(),
+            in_vain: Vec::new(),
             window_at: Time::ZERO,
             hole_asks: 0,
             news: (Time::NEVER, 0),
             origin_retry: Time::ZERO,
             repair_at: Time::NEVER,
-            means: Default::default(),
+            rate: Default::default(),
         }
     }
 
@@ -155,15 +166,15 @@ impl Track {
 
     /// Mean rate of the segments held, bits per second; `None` before there is one.
     pub(crate) fn rate_bps(&self) -> Option<f64> {
-        self.means.1.rate_bps
+        self.rate.1
     }
 
-    /// To be called when the window may have changed.
-    pub(crate) fn refresh_means(&mut self) {
+    /// To be called when the window may have changed: asked for far more often than it changes, the rate is kept.
+    pub(crate) fn refresh_rate(&mut self) {
         let first = self.window.segments.front().map_or(ChunkNumber(0), |s| s.announcement.first_chunk);
         let span = (first, self.window.end().unwrap_or_default(), self.window.segments.len());
-        if self.means.0 != span {
-            self.means = (span, self.window.means());
+        if self.rate.0 != span {
+            self.rate = (span, self.window.rate_bps());
         }
     }
 
@@ -296,7 +307,9 @@ impl Track {
 
     /// How long so many chunks of a substream take to be made.
     pub(crate) fn lasting(&self, count: u64) -> Duration {
-        Duration::from_micros(self.means.1.chunk_us.saturating_mul(u64::from(self.count()) * count))
+        let all = self.window.segments.iter().map(|s| &s.announcement);
+        let (us, chunks) = all.fold((0, 0), |(us, n), a| (us + a.duration_us, n + a.lengths.len() as u64));
+        Duration::from_micros((us / chunks.max(1)).saturating_mul(u64::from(self.count()) * count))
     }
 }
 

@@ -159,20 +159,14 @@ impl Window {
         }
     }
 
-    /// Where a chunk's segment stands, or would. Nearly always among the newest, so it is looked for from there.
-    fn place(&self, number: ChunkNumber) -> usize {
-        let newer = self.segments.iter().rev().take_while(|s| s.announcement.end_chunk() > number).count();
-        self.segments.len() - newer
-    }
-
     pub(crate) fn find(&self, number: ChunkNumber) -> Option<(&Segment, usize)> {
-        let at = self.place(number);
+        let at = self.segments.partition_point(|s| s.announcement.end_chunk() <= number);
         let segment = self.segments.get(at)?;
         segment.announcement.index_of(number).map(|index| (segment, index))
     }
 
     pub(crate) fn find_mut(&mut self, number: ChunkNumber) -> Option<(&mut Segment, usize)> {
-        let at = self.place(number);
+        let at = self.segments.partition_point(|s| s.announcement.end_chunk() <= number);
         let segment = self.segments.get_mut(at)?;
         segment.announcement.index_of(number).map(|index| (segment, index))
     }
@@ -238,24 +232,12 @@ impl Window {
         ChunkNumber(number)
     }
 
-    /// The means of the segments held.
-    pub(crate) fn means(&self) -> Means {
-        let all = || self.segments.iter().map(|s| &s.announcement);
-        let bytes: u64 = all().map(|a| a.byte_len()).sum();
-        let duration_us: u64 = all().map(|a| a.duration_us).sum();
-        let chunks: u64 = all().map(|a| a.chunk_count()).sum();
-        let rate_bps = (duration_us > 0).then(|| bytes as f64 * 8e6 / duration_us as f64);
-        Means { rate_bps, chunk_us: duration_us / chunks.max(1) }
+    /// Mean rate of the segments held, bits per second; `None` before there is one.
+    pub(crate) fn rate_bps(&self) -> Option<f64> {
+        let bytes: u64 = self.segments.iter().map(|s| s.announcement.byte_len()).sum();
+        let duration_us: u64 = self.segments.iter().map(|s| s.announcement.duration_us).sum();
+        (duration_us > 0).then(|| bytes as f64 * 8e6 / duration_us as f64)
     }
-}
-
-/// What is asked for far more often than it changes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Means {
-    /// Bits per second; `None` before there is a segment.
-    pub(crate) rate_bps: Option<f64>,
-    /// Duration of a chunk, microseconds.
-    pub(crate) chunk_us: u64,
 }
 
 /// The smallest number ≥ both that is congruent to `from` modulo `step`.

@@ -317,22 +317,28 @@ fn a_late_chunk_is_asked_of_who_will_have_it_by_now() {
 }
 
 #[test]
-fn who_lacks_a_chunk_of_before_we_came_is_asked_for_no_other_for_a_while() {
-    let mut rig = Rig::viewer(true);
-    rig.meet(id(2), status(1, 7, 1_000_000));
-    announce_old(&mut rig);
-    let old = |out: &[Output]| -> Vec<_> { requests(out).into_iter().filter(|r| r.2 == Kind::Get).collect() };
-    let wanted = Input::Wanted { rendition: RENDITION, epoch: EPOCH, segment: SegmentNumber(0), first: false };
-    let asked = old(&rig.feed(wanted));
-    assert!(!asked.is_empty() && asked.len() < CHUNKS as usize, "some at a time: {asked:?}");
-    let unknown = || Outcome::Without(ChunkHeader::without_chunk(ChunkStatus::Unknown));
-    let (first, others) = asked.split_first().expect("asked");
-    let mut more = rig.feed(Input::Responded { id: first.0, outcome: unknown() });
-    more.extend(others.iter().flat_map(|(id, ..)| rig.feed(Input::Responded { id: *id, outcome: unknown() })));
-    more.extend(plain(rig.pass(SECOND / 4)));
-    assert!(old(&more).is_empty(), "{:?}", old(&more));
-    let later = plain(rig.pass(SECOND / 4));
-    assert!(!old(&later).is_empty(), "it may have got them meanwhile");
+fn who_lacks_a_chunk_of_before_we_came_is_not_asked_for_those_before_it() {
+    let asked_again = |why: ChunkStatus| {
+        let mut rig = Rig::viewer(true);
+        rig.meet(id(2), status(1, 7, 1_000_000));
+        announce_old(&mut rig);
+        let old = |out: &[Output]| -> Vec<_> { requests(out).into_iter().filter(|r| r.2 == Kind::Get).collect() };
+        let answer = |rig: &mut Rig, asked: &[(RequestId, PeerId, Kind, u64)], why| -> Vec<Output> {
+            let without = || Outcome::Without(ChunkHeader::without_chunk(why));
+            asked.iter().flat_map(|(id, ..)| rig.feed(Input::Responded { id: *id, outcome: without() })).collect()
+        };
+        let wanted = Input::Wanted { rendition: RENDITION, epoch: EPOCH, segment: SegmentNumber(0), first: false };
+        let first = old(&rig.feed(wanted));
+        let then = old(&answer(&mut rig, &first, ChunkStatus::Unknown));
+        assert!(!first.is_empty() && !then.is_empty(), "some at a time: {first:?}, {then:?}");
+        rig.pass(SECOND / 5);
+        let mut out = answer(&mut rig, &then, why);
+        out.extend(plain(rig.pass(SECOND / 4)));
+        let later = plain(rig.pass(SECOND / 4));
+        (!old(&out).is_empty(), !old(&later).is_empty())
+    };
+    assert_eq!(asked_again(ChunkStatus::Unknown), (false, true), "it may have got them meanwhile");
+    assert!(asked_again(ChunkStatus::Refused).0, "who refuses lacks nothing");
 }
 
 #[test]
