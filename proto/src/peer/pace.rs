@@ -21,6 +21,9 @@ pub(crate) struct Pace {
     pub(crate) silent_after: Option<Duration>,
     /// A path nothing came by for this long is none, or in low latency after a few chunks, whichever is later.
     pub(crate) path_expiry_min: Duration,
+    /// A neighbour that tells no lag in a substream may have what was announced this long ago; if there is none it has no more than it
+    /// says: who comes with many others asks nearly all of them in vain (tests/ABLATIONS.md).
+    pub(crate) held_after: Option<Duration>,
     /// A neighbour that did not have a chunk is asked again after this: it may have got it meanwhile.
     pub(crate) retry_unknown: Duration,
     /// A repair that takes longer is asked of somebody else too.
@@ -92,6 +95,7 @@ impl Pace {
             root_silent_after: target.as_secs_f64() * ROOT_SILENT_SHARE,
             silent_after: None,
             path_expiry_min: PATH_EXPIRY,
+            held_after: None,
             retry_unknown: Duration::from_millis(350),
             answer_within: Duration::from_millis(1200),
             backup_wait: target.mul_f64(BACKUP_SHARE),
@@ -120,6 +124,7 @@ impl Pace {
             root_silent_after: due.as_secs_f64() * 0.5,
             path_expiry_min: Duration::from_secs(3),
             silent_after: Some(due.mul_f64(0.3).max(part.mul_f64(1.5))),
+            held_after: Some(due.mul_f64(0.2)),
             retry_unknown: due.mul_f64(0.12),
             answer_within: due.mul_f64(0.45),
             backup_wait: due.mul_f64(0.3),

@@ -141,13 +141,15 @@ impl Peer {
         let age = clock.seconds_since(segment.announcement.stated(index)).max(heard);
         let open = |peer: PeerId| self.requests.count(|r| r.to == peer && r.purpose == Purpose::Get);
         let in_vain: Vec<PeerId> = track.in_vain(number, now).collect();
+        let held_after = track.pace.held_after.map(|after| after.as_secs_f64());
         let noise = self.rng.next_u64();
         let branch = track.substreams[usize::from(s)].branch(self.id);
         let is_child = |peer: PeerId| self.uploads.children_of(track.rendition, s).any(|child| child == peer);
         let candidates = self.neighbours.iter().filter_map(|n| {
             let able = n.role == Some(Role::Viewer) && n.uplink_bps() > 0 && Some(n.peer) != parent;
             let told = n.track_in(track.rendition, track.epoch).filter(|_| able)?;
-            let by_now = told.lag(s).is_some_and(|lag| age >= lag + HELD_MARGIN);
+            let after = told.lag(s).map(|lag| lag + HELD_MARGIN).or(held_after);
+            let by_now = after.is_some_and(|after| age >= after);
             let holds = by_now || told.head.is_some_and(|head| head >= number);
             if !holds || in_vain.contains(&n.peer) {
                 return None;
