@@ -140,7 +140,7 @@ impl Peer {
         let heard = now.since(segment.timing(index).heard).as_secs_f64();
         let age = clock.seconds_since(segment.announcement.stated(index)).max(heard);
         let open = |peer: PeerId| self.requests.count(|r| r.to == peer && r.purpose == Purpose::Get);
-        let in_vain: Vec<PeerId> = track.in_vain(number, now).collect();
+        let in_vain: Vec<PeerId> = track.asked_in_vain(number, now).collect();
         let held_after = track.pace.held_after.map(|after| after.as_secs_f64());
         let noise = self.rng.next_u64();
         let branch = track.substreams[usize::from(s)].branch(self.id);
@@ -250,6 +250,9 @@ impl Peer {
     /// A repair ended without a chunk.
     pub(super) fn unrepaired(&mut self, now: Now, request: &InFlight, header: Option<&ChunkHeader>) {
         let failed = header.is_none_or(|h| h.status == ChunkStatus::Refused);
+        if self.track_index(request.rendition, request.epoch).is_none() {
+            return; // nothing of it is wanted any more, and nobody is blamed
+        }
         if let Some(neighbour) = self.neighbours.find_mut(request.to) {
             neighbour.strikes = neighbour.strikes.saturating_add(u8::from(failed));
         }
@@ -341,14 +344,19 @@ impl Track {
         }
     }
 
+    /// Questions in vain that aren't to be asked again yet.
+    fn lately_in_vain(&self, now: Time) -> impl Iterator<Item = &InVain> {
+        self.in_vain.iter().filter(move |asked| asked.until > now)
+    }
+
     /// Who was asked for a chunk in vain just now, or for a later one and lacks that, both of before we came: whoever comes has
     /// what is announced from then on.
-    fn in_vain(&self, number: ChunkNumber, now: Time) -> impl Iterator<Item = PeerId> {
+    fn asked_in_vain(&self, number: ChunkNumber, now: Time) -> impl Iterator<Item = PeerId> {
         let is_old = !self.pulls_ahead(number);
         let begins_later =
             move |asked: &InVain| is_old && asked.lacks && asked.number > number && !self.pulls_ahead(asked.number);
-        let asked = self.in_vain.iter().filter(move |asked| asked.until > now);
-        asked.filter(move |asked| asked.number == number || begins_later(asked)).map(|asked| asked.of)
+        let spared = move |asked: &&InVain| asked.number == number || begins_later(asked);
+        self.lately_in_vain(now).filter(spared).map(|asked| asked.of)
     }
 
     /// When a chunk may be asked for again, after several neighbours just said they don't have it.
@@ -356,8 +364,7 @@ impl Track {
         if self.in_vain.len() < TRIES_AT_ONCE {
             return Time::ZERO;
         }
-        let asked = self.in_vain.iter().filter(|asked| asked.number == number && asked.until > now);
-        let in_vain = asked.map(|asked| asked.until);
+        let in_vain = self.lately_in_vain(now).filter(|asked| asked.number == number).map(|asked| asked.until);
         let (count, first) = in_vain.fold((0, Time::NEVER), |(count, first), until| (count + 1, first.min(until)));
         if count < TRIES_AT_ONCE { Time::ZERO } else { first }
     }
