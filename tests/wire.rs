@@ -265,15 +265,16 @@ fn the_wire_is_as_it_was() {
             depths: Bytes::from_static(&[1, TrackStatus::NO_PATH]),
             lags: Bytes::from_static(&[40, 255]),
             branches: Bytes::from_static(&[7, 0]),
+            heights: Bytes::from_static(&[2, 0]),
         }],
         free_slots: 5,
         uplink_bps: 9_000_000,
         guessed: false,
     };
-    let said = "a5 0101 0202 03 81 a5 0100 021818 034201ff 044228ff 05420700 0405 051a00895440";
+    let said = "a5 0101 0202 03 81 a6 0100 021818 034201ff 044228ff 05420700 06420200 0405 051a00895440";
     golden(&ControlRequest { status: Some(status.clone()), ..ControlRequest::none() }, &format!("a1 03 {said}"));
     let guess = Status { guessed: true, ..status.clone() };
-    golden(&guess, "a6 0101 0202 03 81 a5 0100 021818 034201ff 044228ff 05420700 0405 051a00895440 06f5");
+    golden(&guess, "a6 0101 0202 03 81 a6 0100 021818 034201ff 044228ff 05420700 06420200 0405 051a00895440 06f5");
     golden(
         &Hello {
             versions: vec![VERSION],

@@ -212,6 +212,7 @@ impl Life {
             head: Some(ChunkNumber(1 << 40)),
             lags: depths.clone(),
             branches: depths.clone(),
+            heights: depths.clone(),
             depths,
         };
         Status {

@@ -105,7 +105,7 @@ sample!(Status requires [1, 2, 4, 5] {
     guessed: any::<bool>(),
 });
 
-sample!(TrackStatus requires [1] { rendition: rendition(), head: of(chunk()), depths: blob(), lags: blob(), branches: blob() });
+sample!(TrackStatus requires [1] { rendition: rendition(), head: of(chunk()), depths: blob(), lags: blob(), branches: blob(), heights: blob() });
 
 sample!(Cancel requires [1, 2, 3] { epoch: epoch(), rendition: rendition(), number: chunk(), leaves: any::<bool>(), feedback: of(Feedback::sample()) });
 

@@ -128,6 +128,7 @@ impl Peer {
             depths: Bytes::from(t.depths(now)),
             lags: Bytes::from(t.lags(self.uploads.wait)),
             branches: Bytes::from(t.branches(self.id)),
+            heights: Bytes::from(self.heights(t)),
         };
         Status {
             epoch: self.catalogue.as_ref().map(|c| c.epoch).unwrap_or_default(),
@@ -173,7 +174,8 @@ impl Peer {
         self.fetch_missing_catalogue(peer, &status, out);
         let Some(neighbour) = self.neighbours.find_mut(peer) else { return };
         let fits = |list: &Bytes| list.len() <= MAX_DEPTHS;
-        let sound = status.tracks.iter().all(|t| fits(&t.depths) && fits(&t.lags) && fits(&t.branches));
+        let lists = |t: &TrackStatus| [&t.depths, &t.lags, &t.branches, &t.heights].into_iter().all(fits);
+        let sound = status.tracks.iter().all(lists);
         if sound {
             neighbour.status = Some(status);
             self.orphans_look_at_once(now.mono);

@@ -10,7 +10,8 @@ use super::neighbours::Neighbour;
 use super::parents::PATH_MAX;
 use super::places::{Limit, Standing};
 use super::requests::InFlight;
-use super::uploads::{Child, Knows, Parked, Ready, refusal};
+use super::track::Track;
+use super::uploads::{Child, HEIGHT_MAX, Knows, Parked, Ready, refusal};
 use super::{Peer, seeding};
 
 /// Peers named in a refusal.
@@ -193,7 +194,7 @@ impl Peer {
 
     /// Rate of all that is followed, bits per second.
     fn received_bps(&self) -> f64 {
-        self.tracks.iter().filter_map(super::track::Track::rate_bps).sum()
+        self.tracks.iter().filter_map(Track::rate_bps).sum()
     }
 
     /// What we send at, bits per second: the person's limit or what the link carries, whichever is less.
@@ -251,11 +252,26 @@ impl Peer {
         if known { self.uplink_bps() as u64 } else { self.uplink_bps().min(self.received_bps()) as u64 }
     }
 
+    /// How many hops there are below us in each substream, as told to neighbours; empty if there is nobody.
+    pub(super) fn heights(&self, track: &Track) -> Vec<u8> {
+        let child = |s, peer| self.height_of(peer, track, s) + 1;
+        let below = |s| self.uploads.children_of(track.rendition, s).map(|peer| child(s, peer)).max().unwrap_or(0);
+        let heights: Vec<u8> = (0..track.count()).map(below).collect();
+        if heights.iter().all(|height| *height == 0) { Vec::new() } else { heights }
+    }
+
+    /// How many hops a neighbour says there are below it, within bounds.
+    fn height_of(&self, peer: PeerId, track: &Track, substream: u8) -> u8 {
+        let told = self.neighbours.find(peer).and_then(|n| n.track_in(track.rendition, track.epoch));
+        told.map_or(0, |told| told.height(substream)).min(HEIGHT_MAX)
+    }
+
     fn enqueue(&mut self, now: Time, t: usize, asked: Asked, number: ChunkNumber) {
         let track = &self.tracks[t];
         let Some((segment, index)) = track.window.find(number) else { return };
         let Asked { from, id, kind, knows } = asked;
         let uplink_bps = self.neighbours.find(from).map_or(0, Neighbour::uplink_bps);
+        let ahead = kind == Kind::Next;
         self.uploads.enqueue(Ready {
             id,
             to: from,
@@ -265,8 +281,9 @@ impl Peer {
             number,
             len: segment.announcement.lengths[index],
             uplink_bps,
+            height: if ahead { self.height_of(from, track, track.substream_of(number)) } else { 0 },
             since: now,
-            ahead: kind == Kind::Next,
+            ahead,
             knows,
         });
     }

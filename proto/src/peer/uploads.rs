@@ -55,8 +55,10 @@ pub(crate) struct Ready {
     pub(crate) substream: u8,
     pub(crate) number: ChunkNumber,
     pub(crate) len: u32,
-    /// The asker's own uplink: forwarders first.
+    /// The asker's own uplink.
     pub(crate) uplink_bps: u64,
+    /// How many hops there are below the asker.
+    pub(crate) height: u8,
     /// Since when it waits.
     pub(crate) since: Time,
     /// Whether it was asked for ahead: only then its arrival is reported, and something told with it.
@@ -108,6 +110,14 @@ const GONE_AFTER: Duration = Duration::from_secs(3);
 /// Chunks sent and not reported at a time while nobody knows what the uplink carries: a slow one is jammed by more for seconds,
 /// for its owner's own requests as well; a fast one's reports come after a round trip.
 const UNKNOWN_OPEN_MAX: usize = 2;
+/// Of what waits, what goes to somebody with others below it is sent before chunks that are this many older, for each hop: the last
+/// of the longest way is the last of all (the critical path of list scheduling). So is what goes to a stronger uplink, for each
+/// doubling of it: it will have others below it. With less of both the weak take turns with the strong where uplinks are scarce,
+/// which no tree survives (measured, see tests/ABLATIONS.md).
+const AHEAD_A_HOP: u64 = 10;
+const AHEAD_A_DOUBLING: u64 = 4;
+/// Hops believed to be below a child: more than in any tree of 100,000 (11 in the mean), and a limit to what a lie brings.
+pub(super) const HEIGHT_MAX: u8 = 20;
 /// How much stronger the newcomer must be (research notes §3.4).
 const REPLACE_FACTOR: u64 = 2;
 
@@ -356,7 +366,7 @@ impl Uploads {
         }
         let best = (0..self.queue.len()).min_by_key(|i| {
             let ready = &self.queue[*i];
-            (std::cmp::Reverse(ready.uplink_bps), ready.number, ready.id)
+            (ready.turn(), std::cmp::Reverse(ready.uplink_bps), ready.id)
         })?;
         let ready = self.queue.swap_remove(best);
         self.wait = self.wait * WAIT_KEEP + now.since(ready.since).as_secs_f64() * (1.0 - WAIT_KEEP);
@@ -406,6 +416,16 @@ impl Uploads {
         let send = if self.queue.is_empty() { Time::NEVER } else { self.free_at(unknown) };
         let park = self.parked.first().map_or(Time::NEVER, |p| p.since + timeout);
         send.min(park)
+    }
+}
+
+impl Ready {
+    /// The least is sent first.
+    fn turn(&self) -> u64 {
+        const MOST: u64 = AHEAD_A_HOP * HEIGHT_MAX as u64 + AHEAD_A_DOUBLING * u64::BITS as u64;
+        let doublings = u64::from(self.uplink_bps.max(1).ilog2());
+        let ahead = AHEAD_A_HOP * u64::from(self.height) + AHEAD_A_DOUBLING * doublings;
+        self.number.0.saturating_add(MOST.saturating_sub(ahead))
     }
 }
 

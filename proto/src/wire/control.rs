@@ -107,6 +107,8 @@ message! {
         4 => lags: Bytes,
         /// By way of which child of a root it is fed per substream, or that it is one: the low byte of the tag; 0: none is known.
         5 => branches: Bytes,
+        /// How many hops there are below it per substream, where they are most; empty if it feeds nobody.
+        6 => heights: Bytes,
     }
 }
 
@@ -128,6 +130,11 @@ impl TrackStatus {
     /// What [`Self::branches`] says of a substream.
     pub fn branch(&self, substream: u8) -> Option<u8> {
         self.branches.get(usize::from(substream)).copied().filter(|branch| *branch != 0)
+    }
+
+    /// What [`Self::heights`] says of a substream.
+    pub fn height(&self, substream: u8) -> u8 {
+        self.heights.get(usize::from(substream)).copied().unwrap_or(0)
     }
 
     /// What [`Self::lags`] says of a substream, seconds; `None` if unknown.

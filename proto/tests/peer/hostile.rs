@@ -52,8 +52,8 @@ fn statuses() -> impl Strategy<Value = Status> {
         |(epoch, depths, head, free_slots, uplink_bps)| {
             let lags = Bytes::from(depths.iter().rev().copied().collect::<Vec<u8>>());
             let head = head.map(ChunkNumber);
-            let (depths, branches) = (Bytes::from(depths), lags.clone());
-            let track = TrackStatus { rendition: RENDITION, head, depths, lags, branches };
+            let (depths, branches, heights) = (Bytes::from(depths), lags.clone(), lags.clone());
+            let track = TrackStatus { rendition: RENDITION, head, depths, lags, branches, heights };
             Status {
                 epoch: Epoch(epoch),
                 catalogue_version: 1,

@@ -229,8 +229,8 @@ pub(crate) fn hello(status: Status) -> Hello {
 /// A viewer at `depth` in all substreams that holds everything up to `head`.
 pub(crate) fn status(depth: u8, head: u64, uplink_bps: u64) -> Status {
     let depths = Bytes::from(vec![depth; usize::from(SUBSTREAMS)]);
-    let (head, lags, branches) = (Some(ChunkNumber(head)), Bytes::new(), Bytes::new());
-    let track = TrackStatus { rendition: RENDITION, head, depths, lags, branches };
+    let (head, lags, branches, heights) = (Some(ChunkNumber(head)), Bytes::new(), Bytes::new(), Bytes::new());
+    let track = TrackStatus { rendition: RENDITION, head, depths, lags, branches, heights };
     Status { epoch: EPOCH, catalogue_version: 1, tracks: vec![track], free_slots: 8, uplink_bps, guessed: false }
 }
 

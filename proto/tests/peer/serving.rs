@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use starling_proto::wire::{ChunkRequest, ChunkStatus, Feedback, Kind, path_digest};
+use bytes::Bytes;
+use starling_proto::wire::{ChunkRequest, ChunkStatus, Feedback, Kind, Status, path_digest};
 use starling_proto::{ChunkNumber, Config, Epoch, Input, Output, RequestId};
 
 use crate::rig::*;
@@ -181,6 +182,69 @@ fn one_more_child_is_taken_on_than_told_of_if_a_known_link_carries_it() {
         let told = answers(&[out, plain(rig.pass(SECOND))].concat(), held);
         assert_eq!(told.iter().map(|header| header.free_slots).collect::<Vec<_>>(), [0], "no place is told of");
     }
+}
+
+/// As [`status`] has it, with so many hops below it in each substream.
+fn feeding(hops: u8, uplink_bps: u64) -> Status {
+    let mut told = status(3, 0, uplink_bps);
+    told.tracks[0].heights = Bytes::from(vec![hops; usize::from(SUBSTREAMS)]);
+    told
+}
+
+#[test]
+fn what_waits_is_sent_in_the_order_of_what_is_below_of_strength_and_of_age() {
+    let mut rig = reported_on(20_000_000, 30);
+    for (peer, told) in [
+        (2, feeding(0, 1_000_000)),
+        (3, feeding(0, 4_000_000)),
+        (4, feeding(1, 1_000_000)),
+        (5, feeding(2, 4_000_000)),
+        (6, feeding(255, 0)),
+        (7, feeding(20, 0)),
+    ] {
+        rig.meet(id(peer), told);
+    }
+    let at = 31 * u64::from(SUBSTREAMS);
+    [at / CHUNKS, at / CHUNKS + 1, at / CHUNKS + 2].map(|segment| rig.announce(segment));
+    // One is being sent, the others wait: numbers count from `at`.
+    let sent_in_order = |rig: &mut Rig, asked: &[(u8, u64)]| {
+        rig.pass(3 * SECOND);
+        rig.hold(at);
+        let (busy, mut out) = rig.ask(id(9), Kind::Next, at);
+        assert_eq!(answered(&out, busy), Some((ChunkStatus::Chunk, Some(at))));
+        let ids: Vec<_> = asked.iter().map(|(peer, number)| rig.ask(id(*peer), Kind::Next, at + number).0).collect();
+        let mut numbers: Vec<u64> = asked.iter().map(|(_, number)| at + number).collect();
+        numbers.sort_unstable();
+        numbers.into_iter().for_each(|number| out.extend(rig.hold(number)));
+        out.extend(plain(rig.pass(SECOND)));
+        let order = out.iter().filter_map(|o| if let Output::Answer { id, .. } = o { Some(*id) } else { None });
+        order.filter_map(|id| ids.iter().position(|other| *other == id)).map(|at| asked[at].0).collect::<Vec<_>>()
+    };
+    assert_eq!(sent_in_order(&mut rig, &[(2, 1), (3, 1), (4, 1), (5, 1)]), [5, 4, 3, 2]);
+    // A hop counts as ten chunks, a doubling of the uplink as four.
+    assert_eq!(sent_in_order(&mut rig, &[(4, 14), (2, 2)]), [2, 4]);
+    assert_eq!(sent_in_order(&mut rig, &[(4, 13), (2, 4)]), [4, 2]);
+    assert_eq!(sent_in_order(&mut rig, &[(3, 16), (2, 7)]), [2, 3]);
+    assert_eq!(sent_in_order(&mut rig, &[(3, 17), (2, 10)]), [3, 2]);
+    assert_eq!(sent_in_order(&mut rig, &[(6, 19), (7, 18)]), [7, 6], "no tree is higher than twenty");
+}
+
+#[test]
+fn a_viewer_tells_how_many_hops_there_are_below_it() {
+    let mut rig = Rig::viewer(true);
+    rig.announce(0);
+    let told = |rig: &Rig| rig.peer.hello(rig.clocks()).status.tracks[0].heights.to_vec();
+    assert_eq!(told(&rig), [0; 0], "a leaf says nothing of it");
+    rig.meet(id(2), feeding(3, 1_000_000));
+    rig.meet(id(3), status(3, 0, 1_000_000));
+    rig.ask(id(3), Kind::Next, 8);
+    assert_eq!(told(&rig), [1, 0, 0, 0]);
+    rig.ask(id(2), Kind::Next, 8);
+    assert_eq!(told(&rig), [4, 0, 0, 0]);
+    rig.feed(cancelled(id(2), 8, true, None));
+    assert_eq!(told(&rig), [1, 0, 0, 0]);
+    rig.feed(Input::StatusTold { peer: id(3), status: feeding(255, 1_000_000) });
+    assert_eq!(told(&rig), [21, 0, 0, 0], "no more is believed than any tree has");
 }
 
 /// Lets 38 ask for a place, each for one chunk from `first` on, while there are never more children than `most`; how many were
