@@ -41,6 +41,9 @@ pub(crate) struct Pace {
     /// share of what it sends at: slots are whole substreams, and half of one lies idle on average. Low latency gives none
     /// (tests/ABLATIONS.md).
     pub(crate) uplink_share_max: f64,
+    /// What waits for the uplink goes first to who has the most below it, not simply to the strongest. Low latency does without: the
+    /// simulator is better with it, the lab isn't (tests/ABLATIONS.md).
+    pub(crate) highest_first: bool,
     /// What a distance class costs, in seconds: a far parent is taken only if a near one is much later.
     pub(crate) distance: [f64; 4],
     /// A candidate must be this much cheaper (in seconds) to replace a working parent: hysteresis.
@@ -103,6 +106,7 @@ impl Pace {
             origin_margin: Duration::from_millis(150),
             cut_off_after: Some(Duration::from_secs(7)),
             uplink_share_max: 0.93,
+            highest_first: true,
             distance: [0.0, 0.0, 0.4, 0.8],
             improvement_min: 0.3,
             improve_every: Duration::from_secs(4),
@@ -132,6 +136,7 @@ impl Pace {
             origin_margin: Duration::from_millis(80),
             cut_off_after: None,
             uplink_share_max: 0.0,
+            highest_first: false,
             distance: [0.0, 0.0, 0.1, 0.2],
             improvement_min: 0.15,
             improve_every: Duration::from_secs(1),

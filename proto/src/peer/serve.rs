@@ -252,8 +252,11 @@ impl Peer {
         if known { self.uplink_bps() as u64 } else { self.uplink_bps().min(self.received_bps()) as u64 }
     }
 
-    /// How many hops there are below us in each substream, as told to neighbours; empty if there is nobody.
+    /// How many hops there are below us in each substream, as told to neighbours; empty if there is nobody, or it doesn't matter.
     pub(super) fn heights(&self, track: &Track) -> Vec<u8> {
+        if !track.pace.highest_first {
+            return Vec::new();
+        }
         let child = |s, peer| self.height_of(peer, track, s) + 1;
         let below = |s| self.uploads.children_of(track.rendition, s).map(|peer| child(s, peer)).max().unwrap_or(0);
         let heights: Vec<u8> = (0..track.count()).map(below).collect();
@@ -272,6 +275,7 @@ impl Peer {
         let Asked { from, id, kind, knows } = asked;
         let uplink_bps = self.neighbours.find(from).map_or(0, Neighbour::uplink_bps);
         let ahead = kind == Kind::Next;
+        let height = if ahead { self.height_of(from, track, track.substream_of(number)) } else { 0 };
         self.uploads.enqueue(Ready {
             id,
             to: from,
@@ -281,7 +285,7 @@ impl Peer {
             number,
             len: segment.announcement.lengths[index],
             uplink_bps,
-            height: if ahead { self.height_of(from, track, track.substream_of(number)) } else { 0 },
+            height: track.pace.highest_first.then_some(height),
             since: now,
             ahead,
             knows,

@@ -57,8 +57,8 @@ pub(crate) struct Ready {
     pub(crate) len: u32,
     /// The asker's own uplink.
     pub(crate) uplink_bps: u64,
-    /// How many hops there are below the asker.
-    pub(crate) height: u8,
+    /// How many hops there are below the asker; `None`: the strongest first, whatever is below it.
+    pub(crate) height: Option<u8>,
     /// Since when it waits.
     pub(crate) since: Time,
     /// Whether it was asked for ahead: only then its arrival is reported, and something told with it.
@@ -366,7 +366,7 @@ impl Uploads {
         }
         let best = (0..self.queue.len()).min_by_key(|i| {
             let ready = &self.queue[*i];
-            (ready.turn(), std::cmp::Reverse(ready.uplink_bps), ready.id)
+            (ready.turn(), std::cmp::Reverse(ready.uplink_bps), ready.number, ready.id)
         })?;
         let ready = self.queue.swap_remove(best);
         self.wait = self.wait * WAIT_KEEP + now.since(ready.since).as_secs_f64() * (1.0 - WAIT_KEEP);
@@ -423,8 +423,9 @@ impl Ready {
     /// The least is sent first.
     fn turn(&self) -> u64 {
         const MOST: u64 = AHEAD_A_HOP * HEIGHT_MAX as u64 + AHEAD_A_DOUBLING * u64::BITS as u64;
+        let Some(height) = self.height else { return 0 };
         let doublings = u64::from(self.uplink_bps.max(1).ilog2());
-        let ahead = AHEAD_A_HOP * u64::from(self.height) + AHEAD_A_DOUBLING * doublings;
+        let ahead = AHEAD_A_HOP * u64::from(height) + AHEAD_A_DOUBLING * doublings;
         self.number.0.saturating_add(MOST.saturating_sub(ahead))
     }
 }
