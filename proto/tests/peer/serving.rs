@@ -205,7 +205,7 @@ fn what_waits_is_sent_in_the_order_of_what_is_below_of_strength_and_of_age() {
         rig.meet(id(peer), told);
     }
     let at = 31 * u64::from(SUBSTREAMS);
-    [at / CHUNKS, at / CHUNKS + 1, at / CHUNKS + 2].map(|segment| rig.announce(segment));
+    (at / CHUNKS..=at / CHUNKS + 2).for_each(|segment| drop(rig.announce(segment)));
     // One is being sent, the others wait: numbers count from `at`.
     let sent_in_order = |rig: &mut Rig, asked: &[(u8, u64)]| {
         rig.pass(3 * SECOND);
