@@ -174,9 +174,8 @@ impl Peer {
         self.fetch_missing_catalogue(peer, &status, out);
         let Some(neighbour) = self.neighbours.find_mut(peer) else { return };
         let fits = |list: &Bytes| list.len() <= MAX_DEPTHS;
-        let lists = |t: &TrackStatus| [&t.depths, &t.lags, &t.branches, &t.heights].into_iter().all(fits);
-        let sound = status.tracks.iter().all(lists);
-        if sound {
+        let sound = |t: &TrackStatus| [&t.depths, &t.lags, &t.branches, &t.heights].into_iter().all(fits);
+        if status.tracks.iter().all(sound) {
             neighbour.status = Some(status);
             self.orphans_look_at_once(now.mono);
         }

@@ -257,35 +257,28 @@ impl Peer {
         if !track.pace.highest_first {
             return Vec::new();
         }
-        let child = |s, peer| self.height_of(peer, track, s) + 1;
+        let child = |s, peer| self.neighbours.find(peer).map_or(0, |n| height_of(n, track, s)) + 1;
         let below = |s| self.uploads.children_of(track.rendition, s).map(|peer| child(s, peer)).max().unwrap_or(0);
         let heights: Vec<u8> = (0..track.count()).map(below).collect();
         if heights.iter().all(|height| *height == 0) { Vec::new() } else { heights }
-    }
-
-    /// How many hops a neighbour says there are below it, within bounds.
-    fn height_of(&self, peer: PeerId, track: &Track, substream: u8) -> u8 {
-        let told = self.neighbours.find(peer).and_then(|n| n.track_in(track.rendition, track.epoch));
-        told.map_or(0, |told| told.height(substream)).min(HEIGHT_MAX)
     }
 
     fn enqueue(&mut self, now: Time, t: usize, asked: Asked, number: ChunkNumber) {
         let track = &self.tracks[t];
         let Some((segment, index)) = track.window.find(number) else { return };
         let Asked { from, id, kind, knows } = asked;
-        let uplink_bps = self.neighbours.find(from).map_or(0, Neighbour::uplink_bps);
-        let ahead = kind == Kind::Next;
-        let height = if ahead { self.height_of(from, track, track.substream_of(number)) } else { 0 };
+        let (substream, ahead, asker) = (track.substream_of(number), kind == Kind::Next, self.neighbours.find(from));
+        let below = || asker.filter(|_| ahead).map_or(0, |n| height_of(n, track, substream));
         self.uploads.enqueue(Ready {
             id,
             to: from,
             rendition: track.rendition,
             epoch: track.epoch,
-            substream: track.substream_of(number),
+            substream,
             number,
             len: segment.announcement.lengths[index],
-            uplink_bps,
-            height: track.pace.highest_first.then_some(height),
+            uplink_bps: asker.map_or(0, Neighbour::uplink_bps),
+            height: track.pace.highest_first.then(below),
             since: now,
             ahead,
             knows,
@@ -403,4 +396,10 @@ impl Peer {
 /// Answers without a chunk.
 fn answer(id: RequestId, of: (RenditionId, Epoch), header: ChunkHeader, out: &mut Vec<Output>) {
     out.push(Output::Answer { id, header, of, rides: false });
+}
+
+/// How many hops a neighbour says there are below it, within bounds.
+fn height_of(neighbour: &Neighbour, track: &Track, substream: u8) -> u8 {
+    let told = neighbour.track_in(track.rendition, track.epoch);
+    told.map_or(0, |told| told.height(substream)).min(HEIGHT_MAX)
 }

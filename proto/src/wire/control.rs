@@ -107,7 +107,8 @@ message! {
         4 => lags: Bytes,
         /// By way of which child of a root it is fed per substream, or that it is one: the low byte of the tag; 0: none is known.
         5 => branches: Bytes,
-        /// How many hops there are below it per substream, where they are most; empty if it feeds nobody.
+        /// How many hops there are below it per substream, where they are most; empty if it feeds nobody, and in low
+        /// latency, where nobody goes by it.
         6 => heights: Bytes,
     }
 }

@@ -218,7 +218,7 @@ fn what_waits_is_sent_in_the_order_of_what_is_below_of_strength_and_of_age() {
         numbers.into_iter().for_each(|number| out.extend(rig.hold(number)));
         out.extend(plain(rig.pass(SECOND)));
         let order = out.iter().filter_map(|o| if let Output::Answer { id, .. } = o { Some(*id) } else { None });
-        order.filter_map(|id| ids.iter().position(|other| *other == id)).map(|at| asked[at].0).collect::<Vec<_>>()
+        order.filter_map(|id| ids.iter().position(|other| *other == id)).map(|i| asked[i].0).collect::<Vec<_>>()
     };
     assert_eq!(sent_in_order(&mut rig, &[(2, 1), (3, 1), (4, 1), (5, 1)]), [5, 4, 3, 2]);
     // A hop counts as ten chunks, a doubling of the uplink as four.
